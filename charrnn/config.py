@@ -1,0 +1,227 @@
+"""What a run is made from: frozen dataclasses whose fields carry their bounds and their help.
+
+The command line makes its options from these fields and the Python API takes them as keyword
+arguments, so every option has one name, one default and one check.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from charrnn.errors import ConfigError
+
+Cell = Literal["lstm", "gru"]
+Size = Literal["auto", "tiny", "small", "medium", "large"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Optimizer = Literal["adamw", "adam", "sgd"]
+DecodeErrors = Literal["strict", "replace", "ignore"]
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    flag: str | None = None,
+    metavar: str | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field that is also a command-line option.
+
+    `minimum` and `maximum` are inclusive bounds, `above` and `below` exclusive ones; `flag` is the
+    option's name where it is not the field's own, and a field whose default is None is derived
+    from the text and the budget when it is not given.
+    """
+    metadata = dict(
+        help=help, flag=flag, metavar=metavar, minimum=minimum, maximum=maximum, above=above, below=below
+    )
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How files become documents and documents become characters."""
+
+    documents: str = option(
+        "auto",
+        "What a document is: file, line, paragraph, auto, or any other text, which then separates documents.",
+        metavar="STYLE",
+    )
+    min_count: int = option(1, "Characters seen less often than this in the training part become UNK.", minimum=1)
+    max_vocab: int | None = option(None, "Keep at most this many characters, the most frequent ones.", minimum=1)
+    val_fraction: float = option(0.1, "Share of the text held out for validation.", above=0.0, below=1.0)
+    encoding: str = option("utf-8", "The files' text encoding.", metavar="NAME")
+    errors: DecodeErrors = option("strict", "What to do with bytes that are not text in that encoding.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network's shape. `embedding_size` 0 feeds characters in as one-hot vectors."""
+
+    cell: Cell = option("lstm", "The recurrent cell.")
+    num_layers: int = option(1, "Number of recurrent layers.", flag="--layers", minimum=1, maximum=64)
+    hidden_size: int | None = option(None, "Hidden units a layer.", flag="--hidden", minimum=1, maximum=65536)
+    embedding_size: int | None = option(
+        None, "Width of the character embedding; 0 is one-hot.", flag="--embedding", minimum=0, maximum=65536
+    )
+    dropout: float | None = option(None, "Share of units dropped between layers and before the head.", minimum=0.0,
+                                   below=1.0)  # fmt: skip
+    forget_bias: float = option(1.0, "Initial bias of the LSTM's forget gate.", minimum=-20.0, maximum=20.0)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how fast and how carefully to learn. Of the three budgets the first to end wins."""
+
+    size: Size = option("auto", "One dial for width, batch, window, dropout and learning rate.")
+    epochs: float | None = option(None, "Budget: passes over the training part.", above=0.0)
+    steps: int | None = option(None, "Budget: optimizer steps.", minimum=1)
+    minutes: float | None = option(None, "Budget: minutes of training.", above=0.0)
+    seq_length: int | None = option(None, "Characters a window of backpropagation spans.", minimum=1, maximum=100_000)
+    batch_size: int | None = option(None, "Streams of text read side by side.", minimum=1, maximum=100_000)
+    optimizer: Optimizer = option("adamw", "The optimizer.")
+    learning_rate: float | None = option(None, "Peak learning rate.", above=0.0, maximum=10.0)
+    warmup: float = option(0.05, "Share of the budget over which the learning rate rises.", minimum=0.0, below=1.0)
+    weight_decay: float = option(0.05, "Decoupled weight decay of the weight matrices.", minimum=0.0, maximum=10.0)
+    clip_norm: float = option(1.0, "Gradients are scaled down to this global norm.", above=0.0)
+    reset_rate: float = option(
+        0.0005, "Chance at each character of one long document to start again from the zero state.", minimum=0.0,
+        maximum=1.0,
+    )  # fmt: skip
+    precision: Precision = option("auto", "Number format of the matrix products; sums stay float32.")
+    seed: int = option(0, "Seed of everything random.", minimum=0, maximum=2**32 - 1)
+    patience: int = option(0, "Stop after this many validations without a new best; 0 never does.", minimum=0)
+    eval_every: int | None = option(None, "Steps between validations.", minimum=1)
+    sample_every: int = option(1, "Validations between samples shown while training; 0 shows none.", minimum=0)
+    checkpoint_every: float = option(2.0, "Minutes between saved steps.", minimum=0.0)
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How text is drawn from a model."""
+
+    temperature: float = option(0.8, "0 always takes the likeliest character; higher is wilder.", minimum=0.0,
+                                maximum=1e9)  # fmt: skip
+    length: int = option(1000, "Stop after this many characters if no end of text was drawn.", minimum=0)
+    top_k: int = option(0, "Draw from the K likeliest characters; 0 is all.", minimum=0)
+    top_p: float = option(1.0, "Draw from the likeliest characters that together hold this share.", above=0.0,
+                          maximum=1.0)  # fmt: skip
+    min_p: float = option(0.0, "Leave out characters less likely than this share of the likeliest.", minimum=0.0,
+                          maximum=1.0)  # fmt: skip
+    seed: int | None = option(None, "Seed of the draw; a fresh one when not given.", minimum=0, maximum=2**32 - 1)
+    ignore_eos: bool = option(False, "Go on to the full length: the end of text is never drawn.")
+    allow_unk: bool = option(False, "Let the unknown character be drawn (shown as U+FFFD).")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that made a run, as `config.json` holds it."""
+
+    corpus: tuple[str, ...]
+    corpus_hash: str
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """This configuration as indented JSON text; `from_json` is its inverse."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        """Read what `to_json` wrote.
+
+        Raises ConfigError when the text is not such a configuration or a value is out of bounds.
+        """
+        try:
+            raw = json.loads(text)
+            config = cls(
+                corpus=tuple(raw["corpus"]),
+                corpus_hash=raw["corpus_hash"],
+                data=DataConfig(**raw["data"]),
+                model=ModelConfig(**raw["model"]),
+                training=TrainingConfig(**raw["training"]),
+                versions=dict(raw["versions"]),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(f"not a run's configuration: {error}") from error
+        for part in (config.data, config.model, config.training):
+            validate(part)
+        return config
+
+
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """The command-line name of a configuration field, such as `--hidden`."""
+    return field.metadata.get("flag") or "--" + field.name.replace("_", "-")
+
+
+def value_types(config_class: type) -> dict[str, tuple[type, tuple[Any, ...], bool]]:
+    """For each field: its plain type, its choices if it is a Literal, and whether it may be None."""
+    types = {}
+    for name, hint in get_type_hints(config_class).items():
+        arguments = get_args(hint)
+        optional = type(None) in arguments
+        if get_origin(hint) is Literal:
+            types[name] = (str, arguments, False)
+        else:
+            types[name] = (arguments[0] if optional else hint, (), optional)
+    return types
+
+
+def validate(config: Any) -> None:
+    """Check every field of a configuration against its type, choices and bounds.
+
+    Raises ConfigError naming the option, what is allowed and what was given.
+    """
+    types = value_types(type(config))
+    for field in dataclasses.fields(config):
+        plain, choices, optional = types[field.name]
+        value, name = getattr(config, field.name), flag_of(field)
+        if value is None and optional:
+            continue
+        if choices and value not in choices:
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        if not _is_a(value, plain):
+            kind = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[plain]
+            raise ConfigError(f"{name} must be {kind}, not {value!r}")
+        if plain in (int, float):
+            _check_bounds(name, value, field.metadata)
+
+
+def _is_a(value: Any, plain: type) -> bool:
+    if plain is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if plain is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, plain)
+
+
+def _check_bounds(name: str, value: float, bounds: Any) -> None:
+    low, high, above, below = (bounds[key] for key in ("minimum", "maximum", "above", "below"))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, not {value}")
+    if low is not None and value < low:
+        raise ConfigError(f"{name} must be at least {low:g}, not {value:g}")
+    if high is not None and value > high:
+        raise ConfigError(f"{name} must be at most {high:,}, not {value:g}")
+    if above is not None and value <= above:
+        raise ConfigError(f"{name} must be greater than {above:g}, not {value:g}")
+    if below is not None and value >= below:
+        raise ConfigError(f"{name} must be less than {below:g}, not {value:g}")
+
+
+def from_options(config_class: type, options: dict[str, Any], *, ignore: Iterable[str] = ()) -> Any:
+    """Build and check a configuration from the matching entries of `options`.
+
+    Entries that are None leave the field's default; raises ConfigError as `validate` does.
+    """
+    names = {field.name for field in dataclasses.fields(config_class)} - set(ignore)
+    config = config_class(**{name: options[name] for name in names & set(options) if options[name] is not None})
+    validate(config)
+    return config

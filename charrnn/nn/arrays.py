@@ -1,0 +1,35 @@
+"""Array types, number formats and the one matrix product that the whole program uses.
+
+Axis letters: `T` time, `B` batch, `H` hidden units, `G` gates of a cell, `E` embedding,
+`V` vocabulary, `L` layers. Arrays are time-major, `[T, B, ...]`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+State = tuple[Array, ...]
+"""A layer's state: the cell's parts, each `[B, H]`, the output `h` first."""
+
+Carry = tuple[State, ...]
+"""A network's state: one `State` a layer."""
+
+
+def product(a: Array, b: Array, precision: str, contract: tuple[int, int] = (-1, 0)) -> Array:
+    """Contract axis `contract[0]` of `a` with axis `contract[1]` of `b`.
+
+    In "bfloat16" the operands are rounded and the sums are float32; otherwise both keep `a`'s type.
+    Sums are never narrower than float32.
+    """
+    operand_type = jnp.bfloat16 if precision == "bfloat16" else b.dtype
+    sum_type = jnp.promote_types(b.dtype, jnp.float32)
+    axes = ((contract[0] % a.ndim,), (contract[1] % b.ndim,))
+    return lax.dot_general(
+        a.astype(operand_type), b.astype(operand_type), (axes, ((), ())), preferred_element_type=sum_type
+    )
+
+
+def storage_type(precision: str, parameter_type: jnp.dtype) -> jnp.dtype:
+    """The type in which large intermediate arrays that feed a product are kept."""
+    return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else parameter_type

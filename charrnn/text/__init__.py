@@ -1,0 +1,1 @@
+"""Files become documents, documents become ids, ids become batches. NumPy only, no JAX."""

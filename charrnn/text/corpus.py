@@ -1,0 +1,229 @@
+"""A corpus on disk: every character as a small integer, memory-mapped, and where the documents lie.
+
+Preparing reads each file twice, once for its hash and once for its characters, in constant memory.
+What is stored does not depend on the split or the vocabulary: a *symbol* is the rank of a character
+by first appearance, and `alphabet` says which code point each symbol is.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from charrnn.errors import CorpusError
+from charrnn.text.documents import DocumentFinder, require_documents, resolve_style
+from charrnn.text.reading import content_hash, decoded_blocks, find_files
+from charrnn.text.vocabulary import code_points
+
+_FORMAT = 1
+_CODE_POINTS = 0x110000
+_NO_SYMBOL = np.uint32(0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus.
+
+    `symbols` is `[characters]` of the smallest unsigned type that fits, `spans` the documents'
+    `[N, 2]` starts and ends in it, both memory-mapped; `alphabet[symbol]` is its code point.
+    """
+
+    folder: Path
+    fingerprint: str
+    style: str
+    symbols: np.ndarray
+    spans: np.ndarray
+    alphabet: np.ndarray
+    carriage_returns: bool
+
+    @property
+    def characters(self) -> int:
+        """Characters in all files, separators included."""
+        return len(self.symbols)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Corpus":
+        """Open what `prepare` stored in `folder`. Raises OSError, ValueError or KeyError when it is not whole."""
+        facts = json.loads((folder / "corpus.json").read_text("utf-8"))
+        symbols = np.memmap(folder / "symbols", facts["dtype"], "r", shape=(facts["characters"],))
+        spans = np.memmap(folder / "spans", np.int64, "r", shape=(facts["documents"], 2))
+        alphabet = code_points("".join(facts["alphabet"]))
+        return cls(folder, facts["fingerprint"], facts["style"], symbols, spans, alphabet, facts["carriage_returns"])
+
+
+def default_cache_folder() -> Path:
+    """The user's cache folder: `$CHARRNN_CACHE`, else `charrnn` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Without a home, a folder below the system's temporary one.
+    """
+    if chosen := os.environ.get("CHARRNN_CACHE"):
+        return Path(chosen)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "charrnn"
+    try:
+        return Path.home() / ".cache" / "charrnn"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"charrnn-{os.getuid()}"
+
+
+def usable_cache_folder() -> Path:
+    """The default cache folder if it can be written, else one below the system's temporary folder."""
+    folder = default_cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.gettempdir()) / f"charrnn-{os.getuid()}"
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    *,
+    documents: str = "auto",
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Corpus:
+    """Turn files into a `Corpus`, or find the one prepared from the same bytes before.
+
+    `progress` is called with the bytes read and their total. Raises CorpusError for sources that
+    are missing, empty or not text, ConfigError for an unusable `documents`.
+    """
+    cache = (cache or usable_cache_folder()) / "corpora"
+    spool = cache / "piped"
+    files = find_files(sources, spool)
+    try:
+        style = resolve_style(documents, files, encoding, errors)
+        fingerprint = content_hash(files)
+        folder = cache / cache_key(fingerprint, style, encoding, errors)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return Corpus.open(folder)
+        _prepare_into(folder, files, fingerprint, style, encoding, errors, progress)
+        return Corpus.open(folder)
+    except OSError as error:
+        raise CorpusError(f"{error.filename or cache}: cannot prepare the corpus ({error.strerror})") from error
+    finally:
+        for path in files:
+            if path.parent == spool:
+                path.unlink(missing_ok=True)
+
+
+def cache_key(fingerprint: str, style: str, encoding: str, errors: str) -> str:
+    """The name of a prepared corpus in the cache: all that decides its bytes."""
+    import hashlib
+
+    choices = json.dumps([_FORMAT, fingerprint, style, encoding, errors])
+    return hashlib.sha256(choices.encode()).hexdigest()[:32]
+
+
+def _prepare_into(
+    folder: Path,
+    files: Sequence[Path],
+    fingerprint: str,
+    style: str,
+    encoding: str,
+    errors: str,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write a prepared corpus; it appears under its name only when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
+    try:
+        facts = _write_symbols(partial, files, style, encoding, errors, progress)
+        require_documents(facts["documents"], files)
+        facts |= {"fingerprint": fingerprint, "style": style}
+        (partial / "corpus.json").write_text(json.dumps(facts), "utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may have stored the same corpus meanwhile
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_symbols(
+    folder: Path,
+    files: Sequence[Path],
+    style: str,
+    encoding: str,
+    errors: str,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    total, done = sum(path.stat().st_size for path in files), 0
+    documents, carriage_returns, document_count = DocumentFinder(style), False, 0
+    with (folder / "spans").open("wb") as spans_file, SymbolWriter(folder / "symbols") as writer:
+        for path in files:
+            for codes in decoded_blocks(path, encoding, errors):
+                writer.write(codes)
+                carriage_returns = carriage_returns or bool((codes == ord("\r")).any())
+                spans = documents.feed(codes)
+                document_count += len(spans)
+                spans.tofile(spans_file)
+                progress(min(done + len(codes), total), total)
+            spans = documents.end_file()
+            document_count += len(spans)
+            spans.tofile(spans_file)
+            done += path.stat().st_size
+            progress(done, total)
+        return {
+            "dtype": writer.dtype.str,
+            "characters": writer.characters,
+            "documents": document_count,
+            "alphabet": list(writer.alphabet.tobytes().decode("utf-32-le", "surrogatepass")),
+            "carriage_returns": carriage_returns,
+        }
+
+
+class SymbolWriter:
+    """Writes code points to a file as symbols, in the smallest unsigned type that fits them all.
+
+    When a new character no longer fits, what was written is widened, at most twice in all.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.dtype = np.dtype(np.uint8)
+        self.characters = 0
+        self.alphabet = np.zeros(0, "<u4")
+        self._symbol_of = np.full(_CODE_POINTS, _NO_SYMBOL, np.uint32)
+        self._file: BinaryIO = path.open("wb")
+
+    def __enter__(self) -> "SymbolWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, codes: np.ndarray) -> None:
+        """Append code points of any unsigned type."""
+        symbols = self._symbol_of[codes]
+        if symbols.max(initial=0) == _NO_SYMBOL:
+            self._admit(np.unique(codes[symbols == _NO_SYMBOL]))
+            symbols = self._symbol_of[codes]
+        symbols.astype(self.dtype).tofile(self._file)
+        self.characters += len(codes)
+
+    def _admit(self, codes: np.ndarray) -> None:
+        self._symbol_of[codes] = np.arange(len(self.alphabet), len(self.alphabet) + len(codes))
+        self.alphabet = np.concatenate([self.alphabet, codes.astype("<u4")])
+        needed = np.dtype(np.min_scalar_type(len(self.alphabet) - 1))
+        if needed.itemsize > self.dtype.itemsize:
+            self._widen(needed)
+
+    def _widen(self, dtype: np.dtype) -> None:
+        self._file.close()
+        narrow, wide = self.path, self.path.with_suffix(".wide")
+        with narrow.open("rb") as source, wide.open("wb") as target:
+            while len(block := np.fromfile(source, self.dtype, 1 << 20)):
+                block.astype(dtype).tofile(target)
+        wide.replace(narrow)
+        self.dtype = dtype
+        self._file = narrow.open("ab")

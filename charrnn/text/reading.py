@@ -1,0 +1,147 @@
+"""Files as code points: which files a person means, their content hash, their decoded blocks."""
+
+import codecs
+import hashlib
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from charrnn.errors import CorpusError
+from charrnn.text.vocabulary import code_points
+
+BLOCK_BYTES = 1 << 21
+_ASCII_SUPERSETS = {"utf-8", "ascii", "iso8859-1", "cp1252"}
+_NUL_ADVICE = "it looks binary. If it is UTF-16, give --encoding utf-16; else mend the bytes with --errors replace"
+
+
+def find_files(sources: Sequence[str | Path], spool_folder: Path) -> list[Path]:
+    """The regular files that the sources mean, in a fixed order.
+
+    A folder stands for the text files below it, sorted by path, hidden ones and those that look
+    binary left out. `-` is the standard input; it and any pipe are read into a file of
+    `spool_folder` first. Raises CorpusError for what does not exist, cannot be read or is no text.
+    """
+    files: list[Path] = []
+    for source in sources:
+        if str(source) == "-":
+            files.append(_spool(sys.stdin.buffer, spool_folder))
+            continue
+        path = Path(source)
+        try:
+            mode = path.stat().st_mode
+            if stat.S_ISDIR(mode):
+                files.extend(_text_files_below(path))
+            elif stat.S_ISFIFO(mode):
+                with path.open("rb") as pipe:
+                    files.append(_spool(pipe, spool_folder))
+            elif stat.S_ISREG(mode):
+                path.open("rb").close()
+                files.append(path)
+            else:
+                raise CorpusError(f"{path}: neither a file nor a folder; give a text file, a folder or - for a pipe")
+        except FileNotFoundError:
+            raise CorpusError(f"{path}: no such file or folder; `charrnn corpora` lists the bundled texts") from None
+        except OSError as error:
+            raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+    return files
+
+
+def _spool(pipe: object, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="piped-", suffix=".txt", delete=False) as file:
+        shutil.copyfileobj(pipe, file, BLOCK_BYTES)  # type: ignore[misc]
+    return Path(file.name)
+
+
+def _text_files_below(folder: Path) -> list[Path]:
+    files = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.is_file() and path.stat().st_size and b"\0" not in _head(path, 8192):
+            files.append(path)
+    if not files:
+        raise CorpusError(f"{folder}: no text files in this folder; give a text file or a folder that holds some")
+    return files
+
+
+def _head(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def content_hash(files: Sequence[Path]) -> str:
+    """SHA-256 over the files' lengths and bytes, in order, as hex."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.stat().st_size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def decoded_blocks(path: Path, encoding: str, errors: str) -> Iterator[np.ndarray]:
+    """Yield a file's code points block by block (uint8 where a block is all ASCII, else uint32).
+
+    A byte order mark is dropped. Raises CorpusError with the byte offset where the bytes are not
+    text in `encoding` (`errors` "strict"), and for NUL, which no text holds; "replace" turns both
+    into U+FFFD, "ignore" leaves both out.
+    """
+    decoder = _decoder(encoding, errors)
+    plain_ascii = codecs.lookup(encoding).name in _ASCII_SUPERSETS
+    with path.open("rb") as file:
+        if encoding.lower().replace("_", "-") in ("utf-8", "utf8") and not file.read(3) == codecs.BOM_UTF8:
+            file.seek(0)
+        offset = file.tell()
+        while True:
+            block = file.read(BLOCK_BYTES)
+            if block and plain_ascii and block.isascii() and not decoder.getstate()[0]:
+                codes = np.frombuffer(block, np.uint8)
+            else:
+                codes = code_points(_decode(decoder, block, path, offset, encoding))
+            if not offset and len(codes) and codes[0] == 0xFEFF:
+                codes = codes[1:]
+            if len(codes):
+                yield _without_nul(codes, errors, path, offset)
+            if not block:
+                return
+            offset += len(block)
+
+
+def _decoder(encoding: str, errors: str) -> codecs.IncrementalDecoder:
+    try:
+        if not codecs.lookup(encoding)._is_text_encoding:
+            raise LookupError
+        return codecs.getincrementaldecoder(encoding)(errors)
+    except LookupError:
+        raise CorpusError(f"--encoding {encoding}: no such text encoding; try utf-8, latin-1 or utf-16") from None
+
+
+def _decode(decoder: codecs.IncrementalDecoder, block: bytes, path: Path, offset: int, encoding: str) -> str:
+    try:
+        return decoder.decode(block, final=not block)
+    except UnicodeDecodeError as error:
+        at = offset - (len(error.object) - len(block)) + error.start
+        bad = error.object[error.start]
+    except UnicodeError as error:
+        raise CorpusError(f"{path}: not {encoding} text ({error}); give its --encoding") from error
+    if at == 0 and bad in (0xFF, 0xFE):
+        raise CorpusError(f"{path}: this looks like UTF-16; give --encoding utf-16")
+    advice = "give the right --encoding (latin-1 takes any byte), or mend it with --errors replace"
+    raise CorpusError(f"{path}: not valid {encoding} at byte {at} (0x{bad:02x}); {advice}")
+
+
+def _without_nul(codes: np.ndarray, errors: str, path: Path, offset: int) -> np.ndarray:
+    nul = codes == 0
+    if not nul.any():
+        return codes
+    if errors == "ignore":
+        return codes[~nul]
+    if errors == "replace":
+        return np.where(nul, np.uint32(0xFFFD), codes.astype(np.uint32))
+    raise CorpusError(f"{path}: a NUL character near byte {offset + int(nul.argmax())}; {_NUL_ADVICE}")
