@@ -54,7 +54,10 @@ class DataConfig:
     )
     min_count: int = option(1, "Characters seen less often than this in the training part become UNK.", minimum=1)
     max_vocab: int | None = option(None, "Keep at most this many characters, the most frequent ones.", minimum=1)
-    val_fraction: float = option(0.1, "Share of the text held out for validation.", above=0.0, below=1.0)
+    val_fraction: float | None = option(
+        None, "Share of the text held out for validation: a tenth, but no more than a million characters.", above=0.0,
+        below=1.0,
+    )  # fmt: skip
     encoding: str = option("utf-8", "The files' text encoding.", metavar="NAME")
     errors: DecodeErrors = option("strict", "What to do with bytes that are not text in that encoding.")
 

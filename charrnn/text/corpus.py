@@ -6,6 +6,7 @@ by first appearance, and `alphabet` says which code point each symbol is.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -117,10 +118,15 @@ def prepare(
                 path.unlink(missing_ok=True)
 
 
+def find_prepared(fingerprint: str, style: str, encoding: str, errors: str) -> Corpus | None:
+    """The corpus of that content if it is still in the user's cache, else None."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return Corpus.open(default_cache_folder() / "corpora" / cache_key(fingerprint, style, encoding, errors))
+    return None
+
+
 def cache_key(fingerprint: str, style: str, encoding: str, errors: str) -> str:
     """The name of a prepared corpus in the cache: all that decides its bytes."""
-    import hashlib
-
     choices = json.dumps([_FORMAT, fingerprint, style, encoding, errors])
     return hashlib.sha256(choices.encode()).hexdigest()[:32]
 
@@ -227,3 +233,21 @@ class SymbolWriter:
         wide.replace(narrow)
         self.dtype = dtype
         self._file = narrow.open("ab")
+
+
+def holds_document(corpus: Corpus, text: str) -> bool:
+    """Whether `text` is one of the corpus's documents, to the letter."""
+    codes = code_points(text)
+    order = np.argsort(corpus.alphabet)
+    rank = np.minimum(np.searchsorted(corpus.alphabet, codes, sorter=order), len(order) - 1)
+    symbols = order[rank]
+    if not len(codes) or (corpus.alphabet[symbols] != codes).any():
+        return False
+    for first in range(0, len(corpus.spans), 1 << 16):
+        spans = np.array(corpus.spans[first : first + (1 << 16)])
+        candidates = spans[np.diff(spans)[:, 0] == len(codes), 0]
+        for offset, symbol in enumerate(symbols):
+            candidates = candidates[corpus.symbols[candidates + offset] == symbol]
+        if len(candidates):
+            return True
+    return False

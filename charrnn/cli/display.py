@@ -1,0 +1,245 @@
+"""What a person sees while a model learns: a live panel on a terminal, plain lines elsewhere."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from charrnn.cli.options import shown
+from charrnn.trainer import Job, Sampled
+from charrnn.training.loop import Finished, Saved, Trained, Validated, Warned
+
+_BITS = 1 / math.log(2)
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_SAMPLE_LINES = 8
+_PLAIN_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def reading_progress(console: Console, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for preparing a large corpus; nothing for one that is ready at once."""
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=None, visible=False)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=total > 20_000_000)
+
+        yield progress
+
+
+def make_display(console: Console, job: Job, quiet: bool) -> "Display":
+    """The display that suits the console."""
+    if quiet:
+        return Display(console, job)
+    return LiveDisplay(console, job) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console, job)
+
+
+def describe(job: Job) -> str:
+    """One line: what is learnt, by what network, with which settings."""
+    config, task = job.task.config, job.task
+    model, training = config.model, config.training
+    characters = len(task.train.positions) + len(task.validation.positions)
+    return (
+        f"{characters:,} characters, {len(job.corpus.spans):,} {job.corpus.style if len(job.corpus.style) < 10 else 'separated'}"
+        f" document{'s' * (len(job.corpus.spans) != 1)}, {task.vocabulary.size - 2:,} distinct · {model.cell} {model.num_layers}x{model.hidden_size}"
+        f" · batch {training.batch_size}x{training.seq_length} · rate {training.learning_rate:g}"
+        f" · dropout {model.dropout:g} · {training.precision} · {describe_budget(job)}"
+    )
+
+
+def describe_budget(job: Job) -> str:
+    """The budgets, such as `5 minutes or 60 epochs`."""
+    training = job.task.config.training
+    budgets = {"steps": training.steps, "minutes": training.minutes, "epochs": training.epochs}
+    return " or ".join(f"{value:,g} {name}" for name, value in budgets.items() if value)
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """A curve in `width` characters of eight heights, each the mean of its share of the values."""
+    if not values:
+        return ""
+    count = min(width, len(values))
+    edges = [round(k * len(values) / count) for k in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    low, span = min(means), max(max(means) - min(means), 1e-9)
+    return "".join(_BLOCKS[min(7, int(8 * (mean - low) / span))] for mean in means)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `m:ss` or `h:mm:ss`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class Display:
+    """Follows the events of a run. By itself it shows only warnings and the end (`--quiet`)."""
+
+    def __init__(self, console: Console, job: Job):
+        self.console, self.job = console, job
+        self.finished: Finished | None = None
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def show(self, event: Any) -> None:
+        """Take in one event."""
+        if isinstance(event, Warned):
+            self.say(f"warning: {event.text}")
+        elif isinstance(event, Finished):
+            self.finished = event
+
+    def say(self, text: str) -> None:
+        """One line of talk, folded at the console's width."""
+        self.console.print(Text(text))
+
+    def farewell(self) -> None:
+        """Where the run is, how well it does, what to type next."""
+        end, folder = self.finished, self.job.task.folder
+        if end is None:
+            return
+        run = folder.name if folder.path.parent.name == "checkpoints" and not folder.path.parent.is_absolute() else folder.path
+        if end.reason == "stopped":
+            self.say(f"Stopped and saved at step {end.step:,} in {folder.path}. Go on with: charrnn train --resume --run {folder.name}")
+        if math.isfinite(end.best_nats):
+            self.say(
+                f"{folder.path}: {end.best_nats * _BITS:.3f} bits per character ({end.best_nats:.4f} nats) on held-out text,"
+                f" best at step {end.best_step:,} of {end.step:,}, {clock(end.elapsed)}"
+            )
+            self.say(f"Draw text with: charrnn sample {run}")
+
+
+class PlainDisplay(Display):
+    """Plain lines, for a log or a pipe."""
+
+    def __init__(self, console: Console, job: Job):
+        super().__init__(console, job)
+        self._last = -math.inf
+
+    def __enter__(self) -> "PlainDisplay":
+        self.console.soft_wrap = True
+        self.say(f"{self.job.task.folder.path}: {describe(self.job)}")
+        for note in self.job.notes:
+            self.say(f"note: {note}")
+        return self
+
+    def say(self, text: str) -> None:
+        """One line, never folded."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def show(self, event: Any) -> None:
+        """Print a line for what matters: every ten seconds of training, each validation and sample."""
+        super().show(event)
+        if isinstance(event, Trained) and event.elapsed - self._last >= _PLAIN_SECONDS:
+            self._last = event.elapsed
+            self.say(
+                f"step {event.step} epoch {event.epoch:.2f} {event.spent:.0%} train {event.loss * _BITS:.3f} bits"
+                f" ({event.loss:.4f} nats) {event.characters_per_second:,.0f} chars/s gradient {event.gradient_norm:.2f}"
+                f" {clock(event.elapsed)}"
+            )
+        elif isinstance(event, Validated):
+            self.say(
+                f"step {event.step} epoch {event.epoch:.2f} validation {event.bits_per_character:.3f} bits"
+                f" ({event.nats:.4f} nats){' best' if event.best else ''} {clock(event.elapsed)}"
+            )
+        elif isinstance(event, Sampled):
+            self.say(f"sample: {shown(event.text, True)[:200]!r}")
+
+
+class LiveDisplay(Display):
+    """A panel that renews itself: progress, both curves, speed, and the latest sample."""
+
+    def __init__(self, console: Console, job: Job):
+        super().__init__(console, job)
+        self.trained: Trained | None = None
+        self.validated: list[Validated] = []
+        self.losses: list[float] = []
+        self.bits: list[float] = []
+        self.sample: Sampled | None = None
+        self.saved = ""
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
+
+    def __enter__(self) -> "LiveDisplay":
+        self.say(describe(self.job))
+        for note in self.job.notes:
+            self.say(f"note: {note}")
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._live.__exit__(kind, error, at)
+
+    def show(self, event: Any) -> None:
+        """Take in one event; the panel draws itself from what is kept."""
+        super().show(event)
+        if isinstance(event, Trained):
+            self.trained = event
+            self.losses.append(event.loss * _BITS)
+            if len(self.losses) > 4096:  # a long run's curve is thinned, so that drawing stays cheap
+                self.losses = [(a + b) / 2 for a, b in zip(self.losses[::2], self.losses[1::2], strict=False)]
+        elif isinstance(event, Validated):
+            self.bits.append(event.bits_per_character)
+            self.validated = [event] if event.best or not self.validated else self.validated[:1]
+        elif isinstance(event, Sampled):
+            self.sample = event
+        elif isinstance(event, Saved):
+            self.saved = f" · saved step {event.step:,}"
+
+    def render(self) -> Group:
+        """The panel as it stands."""
+        return Group(self._progress(), self._curves(), self._figures(), *self._sample_panel())
+
+    def _progress(self) -> Table:
+        row = Table.grid(expand=True, padding=(0, 1))
+        row.add_column(no_wrap=True)
+        row.add_column(ratio=1)
+        row.add_column(no_wrap=True, justify="right")
+        spent = self.trained.spent if self.trained else 0.0
+        left = f"{clock(self.trained.elapsed * (1 - spent) / spent)} left" if self.trained and spent else "compiling"
+        row.add_row(Text(self.job.task.folder.name, "bold"), ProgressBar(100, 100 * spent), f"{spent:.0%} {left}")
+        return row
+
+    def _curves(self) -> Table:
+        table = Table.grid(expand=True, padding=(0, 1))
+        for _ in range(2):
+            table.add_column(no_wrap=True)
+        table.add_column(ratio=1, no_wrap=True)
+        width = max(8, self.console.width - 48)
+        recent = self.losses[-10:]
+        if recent:
+            bits = sum(recent) / len(recent)
+            table.add_row("training", f"{bits:.3f} bits {bits / _BITS:.4f} nats", Text(sparkline(self.losses, width), "cyan"))
+        if self.bits:
+            figures = f"{self.bits[-1]:.3f} bits {self.bits[-1] / _BITS:.4f} nats"
+            table.add_row("validation", figures, Text(sparkline(self.bits, width), "green"))
+        return table
+
+    def _figures(self) -> Text:
+        if self.trained is None:
+            return Text("")
+        event = self.trained
+        best = f" · best {self.validated[0].bits_per_character:.3f} bits" if self.validated else ""
+        return Text(
+            f"step {event.step:,} · epoch {event.epoch:.1f} · {event.characters_per_second:,.0f} chars/s"
+            f" · gradient {event.gradient_norm:.2f}{best}{self.saved}",
+            "dim",
+        )
+
+    def _sample_panel(self) -> list[Panel]:
+        if self.sample is None:
+            return []
+        lines = Text(shown(self.sample.text, True)).wrap(self.console, max(10, self.console.width - 4))[:_SAMPLE_LINES]
+        return [Panel(Text("\n").join(lines), title=f"sample at step {self.sample.step:,}", title_align="left")]

@@ -1,0 +1,124 @@
+"""`charrnn runs`, `show` and `corpora`: what there is."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charrnn.cli.options import checkpoints_option, run_argument
+
+_BITS = 1.4426950408889634
+
+
+@click.command()
+@checkpoints_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a run, for programs.")
+def runs(checkpoints: Path, as_json: bool) -> None:
+    """List what has been trained, newest first, and how well."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from charrnn.checkpoint import list_runs
+
+    found = [_facts(folder) for folder in reversed(list_runs(checkpoints))]
+    if as_json:
+        for facts in found:
+            click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    if not found:
+        click.echo(f"no runs in {checkpoints} yet; charrnn train makes one", err=True)
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "bits/char", "network", "steps", "trained", "corpus"):
+        table.add_column(heading, justify="right" if heading in ("bits/char", "steps") else "left", overflow="fold")
+    for facts in found:
+        bits = "-" if facts["bits_per_character"] is None else f"{facts['bits_per_character']:.3f}"
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["written"]))
+        table.add_row(facts["run"], bits, facts["network"], f"{facts['steps']:,}", when, facts["corpus"])
+    Console(highlight=False).print(table)
+
+
+def _facts(folder: Any) -> dict[str, Any]:
+    config, metrics = folder.config(), folder.metrics()
+    nats = [event["nats"] for event in metrics if event.get("event") == "validation"]
+    return {
+        "run": folder.name,
+        "bits_per_character": min(nats) * _BITS if nats else None,
+        "network": f"{config.model.cell} {config.model.num_layers}x{config.model.hidden_size}",
+        "steps": max((event.get("step", 0) for event in metrics), default=0),
+        "written": folder.path.stat().st_mtime,
+        "corpus": ", ".join(Path(source).name for source in config.corpus),
+    }
+
+
+@click.command()
+@run_argument
+@checkpoints_option
+@click.option("--json", "as_json", is_flag=True, help="The configuration and the validations as JSON.")
+def show(run: str | None, checkpoints: Path, as_json: bool) -> None:
+    """Show what RUN (the newest when not given) is made from and how it learnt."""
+    from charrnn.checkpoint import RunFolder, find_run
+    from charrnn.errors import RunNotFoundError
+
+    path = find_run(run, checkpoints)
+    if not path.is_dir():
+        raise RunNotFoundError(f"{path}: a weights file; `show` wants a run folder")
+    folder = RunFolder(path)
+    config, metrics = folder.config(), folder.metrics()
+    validations = [event for event in metrics if event.get("event") == "validation"]
+    if as_json:
+        click.echo(json.dumps({"config": json.loads(config.to_json()), "validations": validations}, ensure_ascii=False))
+        return
+    _print_run(folder, config, metrics, validations)
+
+
+def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validations: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from charrnn.cli.display import clock, sparkline
+
+    console = Console(highlight=False)
+    say = lambda text: console.print(Text(text))  # noqa: E731
+    say(f"{folder.path}: {', '.join(config.corpus)}")
+    for name, part in (("data", config.data), ("model", config.model), ("training", config.training)):
+        given = ", ".join(f"{key} {value!r}" for key, value in vars(part).items() if value is not None)
+        say(f"{name}: {given}")
+    say("versions: " + ", ".join(f"{key} {value}" for key, value in config.versions.items()))
+    losses = [event["loss"] * _BITS for event in metrics if event.get("event") == "train"]
+    width = max(8, console.width - 40)
+    if losses:
+        say(f"training    {losses[-1]:.3f} bits per character  {sparkline(losses, width)}")
+    if validations:
+        bits = [event["nats"] * _BITS for event in validations]
+        best = min(validations, key=lambda event: event["nats"])
+        say(f"validation  {bits[-1]:.3f} bits per character  {sparkline(bits, width)}")
+        say(f"best        {best['nats'] * _BITS:.3f} bits per character at step {best['step']:,}")
+        say(f"time        {clock(validations[-1]['elapsed'])}, {validations[-1]['step']:,} steps")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a text, for programs.")
+def corpora(as_json: bool) -> None:
+    """List the bundled texts; train on one by its name."""
+    from charrnn.text.bundled import BUNDLED, PYTHON, corpora_folder
+
+    rows = []
+    for bundled in BUNDLED:
+        text = (corpora_folder() / bundled.file).read_text("utf-8")
+        rows.append({
+            "name": bundled.name, "characters": len(text), "alphabet": len(set(text)), "documents": bundled.documents,
+            "what": bundled.what,
+        })  # fmt: skip
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row))
+        return
+    for row in rows:
+        click.echo(
+            f"{row['name']:14}{row['characters']:>9,} characters  {row['alphabet']:>5,} distinct  "
+            f"{row['documents']:10} {row['what']}"
+        )
+    click.echo(f"{PYTHON:14}{'made on the spot':>20}{'':>16}  {'file':10} the running Python's own library sources")

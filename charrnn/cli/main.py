@@ -1,0 +1,65 @@
+"""The `charrnn` command. Starting it imports neither JAX nor NumPy; the commands do when they run."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from charrnn import __version__
+from charrnn.cli.complete import complete
+from charrnn.cli.inspect import corpora, runs, show
+from charrnn.cli.sample import sample
+from charrnn.cli.train import train
+from charrnn.errors import CharrnnError
+
+
+class Commands(click.Group):
+    """Turns the library's errors into one line and an exit code, and lists commands in working order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a person meets them."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what a person can mend is shown without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except CharrnnError as error:
+            shown = click.ClickException(str(error))
+            shown.exit_code = error.exit_code
+            raise shown from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="charrnn")
+def cli() -> None:
+    """Learn a text character by character, then write more of it.
+
+    \b
+      charrnn train corpus.txt      learn a text (try: charrnn train fables)
+      charrnn sample                draw new text from the newest run
+      charrnn complete              type, and the model goes on
+    """
+
+
+for command in (train, sample, complete, runs, show, corpora):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The entry point. A closed pipe (`| head`) ends the program quietly; an interrupt exits 130."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from XLA
+    try:
+        code = cli.main(prog_name="charrnn", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; what reads it has gone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,76 @@
+"""Options made from the configurations' fields, and the few that several commands share."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charrnn.config import flag_of, value_types
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def config_options(config_class: type) -> Decorator:
+    """One option a field. Not given is None, so that defaults and bounds stay in the configuration."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        types = value_types(config_class)
+        for field in reversed(dataclasses.fields(config_class)):
+            plain, choices, _ = types[field.name]
+            command = _option(field, plain, choices)(command)
+        return command
+
+    return decorate
+
+
+def _option(field: dataclasses.Field[Any], plain: type, choices: tuple[str, ...]) -> Decorator:
+    names = dict.fromkeys([flag_of(field), "--" + field.name.replace("_", "-")])
+    text = field.metadata["help"]
+    if plain is bool:
+        return click.option(*names, field.name, is_flag=True, default=None, help=text)
+    if field.default is not None:
+        text += f"  [default: {field.default:g}]" if plain in (int, float) else f"  [default: {field.default}]"
+    kind = click.Choice(choices) if choices else plain
+    metavar = field.metadata["metavar"] or {int: "N", float: "X", str: None}.get(plain)
+    return click.option(*names, field.name, type=kind, default=None, help=text, metavar=None if choices else metavar)
+
+
+checkpoints_option = click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("checkpoints"),
+    show_default=True,
+    metavar="DIR",
+    help="The folder that holds the runs.",
+)
+
+run_argument = click.argument("run", required=False, metavar="[RUN]")
+
+
+def load_model(run: str | None, checkpoints: Path) -> Any:
+    """Load a run for a command, compiled programs kept in the user's cache folder."""
+    from charrnn.model import load
+    from charrnn.training.devices import keep_compiled_programs
+
+    keep_compiled_programs()
+    return load(run, checkpoints)
+
+
+def warn_of_unknown(model: Any, prompt: str) -> None:
+    """Name the characters of a prompt that the model never learnt."""
+    unknown = model.unknown(prompt)
+    if unknown:
+        names = ", ".join(repr(character) for character in unknown[:10]) + (", ..." if len(unknown) > 10 else "")
+        which = "it stands" if len(unknown) == 1 else "they stand"
+        click.echo(f"warning: the model never saw {names}; {which} as the unknown character", err=True)
+
+
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+
+
+def shown(text: str, terminal: bool) -> str:
+    """Generated text as it may be written: on a terminal, control characters are made visible."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
+    return text.translate(_VISIBLE) if terminal else text

@@ -1,0 +1,199 @@
+"""From texts and options to a trained run: everything that `charrnn train` does but show it."""
+
+import dataclasses
+import platform
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from charrnn.checkpoint import RunFolder, check_name, find_run, free_name, list_runs
+from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, flag_of, from_options
+from charrnn.errors import ConfigError, CorpusError, RunNotFoundError
+from charrnn.model import Model, load
+from charrnn.text.bundled import resolve_sources
+from charrnn.text.corpus import Corpus, prepare
+from charrnn.text.selection import split, vocabulary_of
+from charrnn.training import loop
+from charrnn.training.devices import resolve_precision
+from charrnn.training.recipe import resolve, resolve_val_fraction
+
+_CHANGEABLE = {"epochs", "steps", "minutes", "patience", "eval_every", "sample_every", "checkpoint_every"}
+_SAMPLE_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A text drawn from the model as it learns."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is ready to train. `notes` say what was noticed about the text on the way."""
+
+    task: loop.Task
+    corpus: Corpus
+    notes: tuple[str, ...]
+    resume: bool
+
+    def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[loop.Event | Sampled]:
+        """Train, yielding what happens; a sample follows every `sample_every` validations."""
+        validations, every = 0, self.task.config.training.sample_every
+        for event in loop.run(self.task, resume=self.resume, should_stop=should_stop):
+            yield event
+            if isinstance(event, loop.Validated):
+                validations += 1
+                if every and validations % every == 0:
+                    yield self._sample(event)
+
+    def _sample(self, event: loop.Validated) -> Sampled:
+        model = Model(self.task.config, self.task.vocabulary, event.network, {})
+        drawn = model.sample(length=_SAMPLE_CHARACTERS, temperature=0.8, seed=self.task.config.training.seed)
+        return Sampled(event.step, drawn[0].text)
+
+
+def start(
+    corpus: tuple[str, ...],
+    *,
+    run: str | None = None,
+    checkpoints: Path = Path("checkpoints"),
+    resume: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options: Any,
+) -> Job:
+    """Prepare a new run, or the continuation of one, from the fields of the configurations.
+
+    Raises ConfigError, CorpusError, RunNotFoundError or CheckpointError, before anything is trained.
+    """
+    _check_known(options)
+    if run is not None:
+        check_name(run)
+    if resume:
+        return _continue(corpus, run, checkpoints, options, progress)
+    if not corpus:
+        raise ConfigError("give a text to learn: a file, a folder, - for a pipe, or a name that `charrnn corpora` lists")
+    data, model, training = (from_options(part, options) for part in (DataConfig, ModelConfig, TrainingConfig))
+    if run is not None and (checkpoints / run).exists():
+        raise ConfigError(f"--run {run}: {checkpoints / run} exists; give --resume to go on with it, or another name")
+    prepared, data, notes = _prepare(corpus, data, progress)
+    parts = split(prepared, data.val_fraction or 0.1, training.seed)
+    vocabulary = vocabulary_of(parts[0], data.min_count, data.max_vocab)
+    model, training = resolve(model, training, parts[0].positions, parts[1].positions, vocabulary.size)
+    training = dataclasses.replace(training, precision=resolve_precision(training.precision))
+    sources = tuple(source if source == "-" else str(_absolute(source)) for source in corpus)
+    config = RunConfig(sources, prepared.fingerprint, data, model, training, _versions())
+    folder = RunFolder.create(checkpoints, run or free_name(checkpoints, _name_for(corpus)), config, vocabulary)
+    return Job(loop.Task.of(config, vocabulary, *parts, folder), prepared, tuple(notes), False)
+
+
+def train(corpus: str | Path | list[str | Path], *, on_event: Callable[[Any], None] | None = None, **options: Any) -> Model:
+    """Train a model of a text and return the best one seen; `options` are those of `start`.
+
+    `on_event` is called with each event of training. The run is kept below `checkpoints`.
+    """
+    sources = [corpus] if isinstance(corpus, str | Path) else corpus
+    checkpoints = Path(options.pop("checkpoints", "checkpoints"))
+    job = start(tuple(map(str, sources)), checkpoints=checkpoints, **options)
+    for event in job.events():
+        if on_event is not None:
+            on_event(event)
+    return load(job.task.folder.path)
+
+
+def _continue(
+    corpus: tuple[str, ...],
+    run: str | None,
+    checkpoints: Path,
+    options: dict[str, Any],
+    progress: Callable[[int, int], None],
+) -> Job:
+    folder = _run_to_continue(corpus, run, checkpoints)
+    config, vocabulary = folder.config(), folder.vocabulary()
+    config = _with_changes(config, options)
+    prepared, _, notes = _prepare(corpus or config.corpus, config.data, progress)
+    if prepared.fingerprint != config.corpus_hash:
+        raise CorpusError(
+            f"the corpus is not the one that run {folder.name} learnt (its content changed); "
+            "give the old text back, or start a new run without --resume"
+        )
+    parts = split(prepared, config.data.val_fraction or 0.1, config.training.seed)
+    folder.write_config(config)
+    return Job(loop.Task.of(config, vocabulary, *parts, folder), prepared, tuple(notes), True)
+
+
+def _run_to_continue(corpus: tuple[str, ...], run: str | None, checkpoints: Path) -> RunFolder:
+    """The named run, else the newest, else (with a corpus) the newest that is named after the corpus."""
+    if run is None and corpus:
+        stem = re.escape(_name_for(corpus))
+        runs = [folder for folder in list_runs(checkpoints) if re.fullmatch(rf"{stem}(-\d+)?", folder.name)]
+        if not runs:
+            raise RunNotFoundError(f"no run of {corpus[0]} in {checkpoints} to resume; leave --resume out to start one")
+        return runs[-1]
+    path = find_run(run, checkpoints)
+    if not path.is_dir():
+        raise ConfigError(f"{path}: a weights file cannot be resumed; give a run")
+    return RunFolder(path)
+
+
+def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
+    """The run's configuration with a new budget or rhythm; nothing else may change."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for part in (config.data, config.model, config.training):
+        for field in dataclasses.fields(part):
+            if field.name in given and field.name not in _CHANGEABLE and given[field.name] != getattr(part, field.name):
+                raise ConfigError(
+                    f"{flag_of(field)} is {getattr(part, field.name)} in this run and cannot change on --resume"
+                )
+    changes = {name: value for name, value in given.items() if name in _CHANGEABLE}
+    from_options(TrainingConfig, changes)
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
+
+
+def _prepare(
+    corpus: tuple[str, ...], data: DataConfig, progress: Callable[[int, int], None]
+) -> tuple[Corpus, DataConfig, list[str]]:
+    sources, documents = resolve_sources(corpus, data.documents)
+    prepared = prepare(
+        sources, documents=documents, encoding=data.encoding, errors=data.errors, progress=progress
+    )
+    notes = []
+    if documents == "auto":
+        other = "line" if prepared.style == "file" else "file"
+        notes.append(f"each {prepared.style} is a document; --documents {other} (or paragraph) changes that")
+    if prepared.carriage_returns:
+        notes.append("the text has carriage returns (\\r); they are kept and learnt like any character")
+    data = dataclasses.replace(data, documents=prepared.style)
+    return prepared, resolve_val_fraction(data, prepared.characters), notes
+
+
+def _check_known(options: dict[str, Any]) -> None:
+    known = {field.name for part in (DataConfig, ModelConfig, TrainingConfig) for field in dataclasses.fields(part)}
+    if unknown := set(options) - known:
+        raise ConfigError(f"no such option: {', '.join(sorted(unknown))}")
+
+
+def _absolute(source: str) -> Path | str:
+    return Path(source).absolute() if Path(source).exists() else source
+
+
+def _name_for(corpus: tuple[str, ...]) -> str:
+    stem = "piped" if corpus[0] == "-" else Path(corpus[0]).absolute().stem
+    return re.sub(r"[^\w.-]+", "-", stem)[:60].strip("-.") or "run"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("charrnn", "jax", "flax", "optax", "numpy")
+    found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except ModuleNotFoundError:  # run from a source checkout that is not installed
+            found[package] = "source"
+    return found

@@ -1,0 +1,1 @@
+"""Learning: the objective, the optimizer, the jitted step, and the loop that yields events."""

@@ -1,0 +1,34 @@
+"""What the machine can do, as far as training must know it."""
+
+from pathlib import Path
+
+import jax
+
+from charrnn.text.corpus import usable_cache_folder
+
+
+def resolve_precision(precision: str) -> str:
+    """Turn `auto` into the faster number format for products: "bfloat16" where it is native.
+
+    GPUs and TPUs multiply bfloat16 natively, and so do x86 processors with AVX-512 BF16 or AMX,
+    where it ran 1.3 to 2 times as fast as float32; elsewhere it would be emulated.
+    """
+    if precision != "auto":
+        return precision
+    return "bfloat16" if jax.default_backend() != "cpu" or _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
+    try:
+        text = cpu_info.read_text("utf-8", "replace")
+    except OSError:  # not Linux
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def keep_compiled_programs() -> None:
+    """Let JAX keep what it compiles in the user's cache folder, so that the next start is quick."""
+    jax.config.update("jax_compilation_cache_dir", str(usable_cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

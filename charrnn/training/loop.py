@@ -1,0 +1,252 @@
+"""The training loop: a generator of events. It shows nothing; whoever consumes the events does."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from charrnn.checkpoint import RunFolder
+from charrnn.config import RunConfig, TrainingConfig
+from charrnn.errors import TrainingError
+from charrnn.nn.network import Network
+from charrnn.text.batches import Positions, TrainBatches, ValidationBatches
+from charrnn.text.selection import Selection
+from charrnn.text.vocabulary import Vocabulary
+from charrnn.training.objective import BITS_PER_NAT
+from charrnn.training.optimizer import learning_rate
+from charrnn.training.step import StepSettings, TrainState, initial_state, stack, train_steps, validate
+
+_MOST_STEPS_A_CALL = 16
+_SECONDS_A_CALL = 0.25
+_VALIDATION_STREAMS = 64
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Some steps were taken. `loss` is their mean in nats per character, `spent` the share of the budget."""
+
+    step: int
+    epoch: float
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    characters_per_second: float
+    elapsed: float
+    spent: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The held-out text was read. `nats` per character; `best` when none before was as low."""
+
+    step: int
+    epoch: float
+    nats: float
+    best: bool
+    elapsed: float
+    network: Network
+
+    @property
+    def bits_per_character(self) -> float:
+        """The figure people look at."""
+        return self.nats * BITS_PER_NAT
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The exact training state of a step is on disk."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something a person should know, that does not stop the run."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end. `reason` is "budget", "patience" or "stopped" (asked to; the run can be resumed)."""
+
+    step: int
+    reason: str
+    best_nats: float
+    best_step: int
+    elapsed: float
+
+
+Event = Trained | Validated | Saved | Warned | Finished
+
+
+@dataclass
+class Progress:
+    """What the loop remembers besides the training state; saved with it."""
+
+    elapsed: float = 0.0
+    best_nats: float = math.inf
+    best_step: int = 0
+    validated_step: int = -1
+    validations_since_best: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train on and where to keep it."""
+
+    config: RunConfig
+    vocabulary: Vocabulary
+    train: TrainBatches
+    validation: ValidationBatches
+    folder: RunFolder
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, vocabulary: Vocabulary, train: Selection, validation: Selection, folder: RunFolder
+    ) -> "Task":
+        """Lay the two parts out as batches, as the configuration says."""
+        training = config.training
+        assert training.seq_length and training.batch_size
+        batches = TrainBatches(
+            Positions.of(train, vocabulary), training.seq_length, training.batch_size, training.reset_rate
+        )
+        held_out = Positions.of(validation, vocabulary)
+        # Streams much longer than what they read twice to warm up.
+        streams = max(1, min(_VALIDATION_STREAMS, len(held_out) // 2048))
+        return cls(
+            config, vocabulary, batches, ValidationBatches(held_out, training.seq_length, streams), folder
+        )
+
+
+def budget_spent(training: TrainingConfig, steps_per_epoch: int, step: int, elapsed: float) -> float:
+    """The share of the budget used, 0 to 1: of several budgets, the one nearest its end."""
+    shares = [0.0]
+    if training.steps:
+        shares.append(step / training.steps)
+    if training.epochs:
+        shares.append(step / max(1, math.ceil(training.epochs * steps_per_epoch)))
+    if training.minutes:
+        shares.append(elapsed / (60 * training.minutes))
+    return min(1.0, max(shares))
+
+
+class _Loop:
+    """One run's training in progress. `events` is the whole of it; the rest are its parts."""
+
+    def __init__(self, task: Task, state: TrainState, progress: Progress, should_stop: Callable[[], bool]):
+        self.task, self.state, self.progress, self.should_stop = task, state, progress, should_stop
+        self.training = task.config.training
+        self.settings = StepSettings.of(task.config)
+        self.step = int(state.step)
+        self.started = time.monotonic() - progress.elapsed
+        self.steps_a_call = 1
+        self.last_save = time.monotonic()
+
+    def events(self) -> Iterator[Event]:
+        reason = ""
+        while not reason:
+            reason = self._reason_to_end()
+            if not reason:
+                yield self._train()
+            if self._validation_due(reason):
+                yield self._validate()
+            minutes_since_save = (time.monotonic() - self.last_save) / 60
+            if reason or minutes_since_save >= self.training.checkpoint_every:
+                yield self._save()
+        yield Finished(self.step, reason, self.progress.best_nats, self.progress.best_step, self.progress.elapsed)
+
+    def _reason_to_end(self) -> str:
+        self.progress.elapsed = time.monotonic() - self.started
+        if self._spent(self.step) >= 1:
+            return "budget"
+        if self.should_stop():
+            return "stopped"
+        patience = self.training.patience
+        return "patience" if patience and self.progress.validations_since_best >= patience else ""
+
+    def _spent(self, step: int) -> float:
+        return budget_spent(self.training, self.task.train.steps_per_epoch, step, self.progress.elapsed)
+
+    def _validation_due(self, reason: str) -> bool:
+        if self.step == self.progress.validated_step or reason == "stopped":
+            return False
+        return bool(reason) or self.step % self._eval_every == 0
+
+    @property
+    def _eval_every(self) -> int:
+        assert self.training.eval_every
+        return self.training.eval_every
+
+    def _train(self) -> Trained:
+        """One jitted call: as many steps as fill a quarter of a second, up to the next validation."""
+        count = min(self.steps_a_call, self._eval_every - self.step % self._eval_every)
+        while count > 1 and self._spent(self.step + count - 1) >= 1:
+            count -= 1
+        before = time.monotonic()
+        rates = np.zeros(_MOST_STEPS_A_CALL, np.float32)
+        rates[:count] = [learning_rate(self.training, self._spent(self.step + k)) for k in range(count)]
+        batches = stack([self.task.train.batch(self.step + k) for k in range(count)], _MOST_STEPS_A_CALL)
+        self.state, losses, norms = train_steps(self.state, batches, rates, np.int32(count), self.settings)
+        loss, norm = float(losses[:count].mean()), float(norms[:count].max())
+        seconds = time.monotonic() - before
+        self.step += count
+        if not math.isfinite(loss + norm):
+            raise TrainingError(
+                f"the loss became {loss} near step {self.step}: try a lower --learning-rate than {rates[0]:.2g}; "
+                "what was saved before is untouched"
+            )
+        self.steps_a_call = max(1, min(_MOST_STEPS_A_CALL, int(_SECONDS_A_CALL * count / seconds)))
+        self.progress.elapsed = time.monotonic() - self.started
+        characters = int((batches.targets[:count] >= 0).sum())
+        event = Trained(
+            self.step, self._epoch(), loss, norm, float(rates[count - 1]), characters / seconds,
+            self.progress.elapsed, self._spent(self.step),
+        )  # fmt: skip
+        self.task.folder.append_metrics({"event": "train", **asdict(event)})
+        return event
+
+    def _validate(self) -> Validated:
+        nats = validate(self.state.network, self.task.validation, self.training.precision)
+        progress = self.progress
+        best = nats < progress.best_nats
+        progress.validated_step = self.step
+        progress.validations_since_best = 0 if best else progress.validations_since_best + 1
+        progress.elapsed = time.monotonic() - self.started
+        figures = {"step": self.step, "epoch": self._epoch(), "nats": nats, "elapsed": progress.elapsed}
+        if best:
+            progress.best_nats, progress.best_step = nats, self.step
+            self.task.folder.save_weights(self.state.network, figures)
+        self.task.folder.append_metrics({"event": "validation", "best": best, **figures})
+        # The next call donates the state's buffers; whoever keeps the event keeps a copy.
+        network = jax.tree.map(jnp.copy, self.state.network)
+        return Validated(self.step, self._epoch(), nats, best, progress.elapsed, network)
+
+    def _save(self) -> Saved:
+        self.progress.elapsed = time.monotonic() - self.started
+        self.task.folder.save_step(self.step, self.state, asdict(self.progress))
+        self.last_save = time.monotonic()
+        return Saved(self.step)
+
+    def _epoch(self) -> float:
+        return self.step / self.task.train.steps_per_epoch
+
+
+def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Train until the budget ends, patience does, or `should_stop()`; then save.
+
+    With `resume` the newest whole step of the run folder is where it starts. Raises TrainingError
+    when the loss is not finite, CheckpointError when a step cannot be saved or restored.
+    """
+    state, progress = initial_state(task.config, task.vocabulary.size), Progress()
+    if resume and task.folder.steps():
+        warnings: list[str] = []
+        state, saved, step = task.folder.restore(state, warnings.append)
+        progress = Progress(**saved)
+        task.folder.truncate_metrics(step)
+        yield from map(Warned, warnings)
+    yield from _Loop(task, state, progress, should_stop).events()

@@ -1,0 +1,21 @@
+"""What is minimised: the mean surprise of the next character, in nats."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from charrnn.nn.arrays import Array
+
+BITS_PER_NAT = 1 / math.log(2)
+
+
+def negative_log_likelihood(logits: Array, targets: Array) -> Array:
+    """-log p(target) in nats, `[T, B]`, of logits `[T, B, V]`; 0 where the target is negative (none)."""
+    chosen = jnp.take_along_axis(logits, jnp.maximum(targets, 0)[..., None], -1)[..., 0]
+    return jnp.where(targets >= 0, jax.nn.logsumexp(logits, -1) - chosen, 0.0)
+
+
+def mean_loss(logits: Array, targets: Array) -> Array:
+    """The mean over the targets there are."""
+    return negative_log_likelihood(logits, targets).sum() / jnp.maximum((targets >= 0).sum(), 1).astype(jnp.float32)
