@@ -103,8 +103,8 @@ class Display:
             self.finished = event
 
     def say(self, text: str) -> None:
-        """One line of talk, folded at the console's width."""
-        self.console.print(Text(text))
+        """One line of talk, folded only where a terminal needs it."""
+        self.console.print(Text(text), soft_wrap=not self.console.is_terminal)
 
     def farewell(self) -> None:
         """Where the run is, how well it does, what to type next."""
@@ -130,15 +130,10 @@ class PlainDisplay(Display):
         self._last = -math.inf
 
     def __enter__(self) -> "PlainDisplay":
-        self.console.soft_wrap = True
         self.say(f"{self.job.task.folder.path}: {describe(self.job)}")
         for note in self.job.notes:
             self.say(f"note: {note}")
         return self
-
-    def say(self, text: str) -> None:
-        """One line, never folded."""
-        self.console.print(Text(text), soft_wrap=True)
 
     def show(self, event: Any) -> None:
         """Print a line for what matters: every ten seconds of training, each validation and sample."""

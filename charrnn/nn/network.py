@@ -37,7 +37,9 @@ class Network(nnx.Module):
 
     def __init__(self, config: ModelConfig, vocabulary_size: int, rngs: nnx.Rngs):
         hidden_size, embedding_size = _known(config.hidden_size), _known(config.embedding_size)
-        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (vocabulary_size, embedding_size)))
+        self.embedding = None
+        if embedding_size:
+            self.embedding = nnx.Param(jax.random.normal(rngs.params(), (vocabulary_size, embedding_size)))
         sizes = [embedding_size or vocabulary_size] + [hidden_size] * (config.num_layers - 1)
         self.layers = nnx.List([Layer(size, config, rngs) for size in sizes])
         self.head_kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), (hidden_size, vocabulary_size)))
@@ -57,7 +59,7 @@ class Network(nnx.Module):
         """What each character adds to the first layer's pre-activations, bias included, `[V, G*H]`."""
         first = self.layers[0]
         kernel = first.input_kernel[...]
-        if self.embedding.shape[1]:
+        if self.embedding is not None:
             kernel = product(self.embedding[...], kernel, precision)
         return kernel + first.bias[...]
 
