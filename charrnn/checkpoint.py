@@ -267,7 +267,9 @@ def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
 def _load_arrays(path: Path, template: dict[str, Any]) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
-    wanted = {key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for key, leaf in template.items()}
+    wanted = {
+        key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for key, leaf in template.items()
+    }
     with ocp.StandardCheckpointer() as checkpointer:
         arrays = checkpointer.restore(path, wanted)
     for key, leaf in wanted.items():

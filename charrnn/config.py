@@ -37,9 +37,10 @@ def option(
     option's name where it is not the field's own, and a field whose default is None is derived
     from the text and the budget when it is not given.
     """
-    metadata = dict(
-        help=help, flag=flag, metavar=metavar, minimum=minimum, maximum=maximum, above=above, below=below
-    )
+    metadata = {
+        "help": help, "flag": flag, "metavar": metavar,
+        "minimum": minimum, "maximum": maximum, "above": above, "below": below,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -90,7 +91,7 @@ class TrainingConfig:
     optimizer: Optimizer = option("adamw", "The optimizer.")
     learning_rate: float | None = option(None, "Peak learning rate.", above=0.0, maximum=10.0)
     warmup: float = option(0.05, "Share of the budget over which the learning rate rises.", minimum=0.0, below=1.0)
-    weight_decay: float = option(0.05, "Decoupled weight decay of the weight matrices.", minimum=0.0, maximum=10.0)
+    weight_decay: float = option(0.01, "Decoupled weight decay of the weight matrices.", minimum=0.0, maximum=10.0)
     clip_norm: float = option(1.0, "Gradients are scaled down to this global norm.", above=0.0)
     reset_rate: float = option(
         0.0005, "Chance at each character of one long document to start again from the zero state.", minimum=0.0,
@@ -166,7 +167,7 @@ def flag_of(field: dataclasses.Field[Any]) -> str:
 
 def value_types(config_class: type) -> dict[str, tuple[type, tuple[Any, ...], bool]]:
     """For each field: its plain type, its choices if it is a Literal, and whether it may be None."""
-    types = {}
+    types: dict[str, tuple[type, tuple[Any, ...], bool]] = {}
     for name, hint in get_type_hints(config_class).items():
         arguments = get_args(hint)
         optional = type(None) in arguments

@@ -55,7 +55,8 @@ class Job:
 
     def _sample(self, event: loop.Validated) -> Sampled:
         model = Model(self.task.config, self.task.vocabulary, event.network, {})
-        drawn = model.sample(length=_SAMPLE_CHARACTERS, temperature=0.8, seed=self.task.config.training.seed)
+        seed = (self.task.config.training.seed + event.step) % 2**32  # another text each time
+        drawn = model.sample(length=_SAMPLE_CHARACTERS, temperature=0.8, seed=seed)
         return Sampled(event.step, drawn[0].text)
 
 
@@ -78,7 +79,9 @@ def start(
     if resume:
         return _continue(corpus, run, checkpoints, options, progress)
     if not corpus:
-        raise ConfigError("give a text to learn: a file, a folder, - for a pipe, or a name that `charrnn corpora` lists")
+        raise ConfigError(
+            "give a text to learn: a file, a folder, - for a pipe, or a name that `charrnn corpora` lists"
+        )
     data, model, training = (from_options(part, options) for part in (DataConfig, ModelConfig, TrainingConfig))
     if run is not None and (checkpoints / run).exists():
         raise ConfigError(f"--run {run}: {checkpoints / run} exists; give --resume to go on with it, or another name")
@@ -93,7 +96,9 @@ def start(
     return Job(loop.Task.of(config, vocabulary, *parts, folder), prepared, tuple(notes), False)
 
 
-def train(corpus: str | Path | list[str | Path], *, on_event: Callable[[Any], None] | None = None, **options: Any) -> Model:
+def train(
+    corpus: str | Path | list[str | Path], *, on_event: Callable[[Any], None] | None = None, **options: Any
+) -> Model:
     """Train a model of a text and return the best one seen; `options` are those of `start`.
 
     `on_event` is called with each event of training. The run is kept below `checkpoints`.
@@ -160,9 +165,7 @@ def _prepare(
     corpus: tuple[str, ...], data: DataConfig, progress: Callable[[int, int], None]
 ) -> tuple[Corpus, DataConfig, list[str]]:
     sources, documents = resolve_sources(corpus, data.documents)
-    prepared = prepare(
-        sources, documents=documents, encoding=data.encoding, errors=data.errors, progress=progress
-    )
+    prepared = prepare(sources, documents=documents, encoding=data.encoding, errors=data.errors, progress=progress)
     notes = []
     if documents == "auto":
         other = "line" if prepared.style == "file" else "file"

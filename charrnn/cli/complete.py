@@ -52,7 +52,9 @@ def complete(run: str | None, checkpoints: Path, **options: Any) -> None:
 
 def _describe(model: Any) -> str:
     shape = model.config.model
-    return f"{shape.cell} {shape.num_layers}x{shape.hidden_size} on {', '.join(Path(c).name for c in model.config.corpus)}"
+    return (
+        f"{shape.cell} {shape.num_layers}x{shape.hidden_size} on {', '.join(Path(c).name for c in model.config.corpus)}"
+    )
 
 
 def _typed() -> Iterator[str]:

@@ -1,8 +1,10 @@
 """What a person sees while a model learns: a live panel on a terminal, plain lines elsewhere."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charrnn.cli.options import shown
+from charrnn.text.documents import STYLES
 from charrnn.trainer import Job, Sampled
 from charrnn.training.loop import Finished, Saved, Trained, Validated, Warned
 
@@ -41,19 +44,30 @@ def make_display(console: Console, job: Job, quiet: bool) -> "Display":
     """The display that suits the console."""
     if quiet:
         return Display(console, job)
-    return LiveDisplay(console, job) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console, job)
+    return (
+        LiveDisplay(console, job)
+        if console.is_terminal and not console.is_dumb_terminal
+        else PlainDisplay(console, job)
+    )
 
 
 def describe(job: Job) -> str:
     """One line: what is learnt, by what network, with which settings."""
     config, task = job.task.config, job.task
     model, training = config.model, config.training
-    characters = len(task.train.positions) + len(task.validation.positions)
-    return (
-        f"{characters:,} characters, {len(job.corpus.spans):,} {job.corpus.style if len(job.corpus.style) < 10 else 'separated'}"
-        f" document{'s' * (len(job.corpus.spans) != 1)}, {task.vocabulary.size - 2:,} distinct · {model.cell} {model.num_layers}x{model.hidden_size}"
-        f" · batch {training.batch_size}x{training.seq_length} · rate {training.learning_rate:g}"
-        f" · dropout {model.dropout:g} · {training.precision} · {describe_budget(job)}"
+    count, style = len(job.corpus.spans), job.corpus.style
+    documents = f"{count:,} {style if style in STYLES else 'separated'} document{'s' * (count != 1)}"
+    return " · ".join(
+        (
+            f"{len(task.train.positions) + len(task.validation.positions):,} characters in {documents}",
+            f"{task.vocabulary.size - 2:,} distinct",
+            f"{model.cell} {model.num_layers}x{model.hidden_size}",
+            f"batch {training.batch_size}x{training.seq_length}",
+            f"rate {training.learning_rate:g}",
+            f"dropout {model.dropout:g}",
+            training.precision,
+            describe_budget(job),
+        )
     )
 
 
@@ -70,7 +84,7 @@ def sparkline(values: list[float], width: int) -> str:
         return ""
     count = min(width, len(values))
     edges = [round(k * len(values) / count) for k in range(count + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, span = min(means), max(max(means) - min(means), 1e-9)
     return "".join(_BLOCKS[min(7, int(8 * (mean - low) / span))] for mean in means)
 
@@ -111,13 +125,16 @@ class Display:
         end, folder = self.finished, self.job.task.folder
         if end is None:
             return
-        run = folder.name if folder.path.parent.name == "checkpoints" and not folder.path.parent.is_absolute() else folder.path
+        in_the_usual_place = folder.path.parent == Path("checkpoints")
+        run = folder.name if in_the_usual_place else folder.path
         if end.reason == "stopped":
-            self.say(f"Stopped and saved at step {end.step:,} in {folder.path}. Go on with: charrnn train --resume --run {folder.name}")
+            place = "" if in_the_usual_place else f" --checkpoints {folder.path.parent}"
+            self.say(f"Stopped and saved at step {end.step:,}.")
+            self.say(f"Go on with: charrnn train --resume --run {folder.name}{place}")
         if math.isfinite(end.best_nats):
             self.say(
-                f"{folder.path}: {end.best_nats * _BITS:.3f} bits per character ({end.best_nats:.4f} nats) on held-out text,"
-                f" best at step {end.best_step:,} of {end.step:,}, {clock(end.elapsed)}"
+                f"{folder.path}: {end.best_nats * _BITS:.3f} bits per character ({end.best_nats:.4f} nats)"
+                f" on held-out text, best at step {end.best_step:,} of {end.step:,}, {clock(end.elapsed)}"
             )
             self.say(f"Draw text with: charrnn sample {run}")
 
@@ -142,8 +159,8 @@ class PlainDisplay(Display):
             self._last = event.elapsed
             self.say(
                 f"step {event.step} epoch {event.epoch:.2f} {event.spent:.0%} train {event.loss * _BITS:.3f} bits"
-                f" ({event.loss:.4f} nats) {event.characters_per_second:,.0f} chars/s gradient {event.gradient_norm:.2f}"
-                f" {clock(event.elapsed)}"
+                f" ({event.loss:.4f} nats) {event.characters_per_second:,.0f} chars/s"
+                f" gradient {event.gradient_norm:.2f} {clock(event.elapsed)}"
             )
         elif isinstance(event, Validated):
             self.say(
@@ -216,7 +233,9 @@ class LiveDisplay(Display):
         recent = self.losses[-10:]
         if recent:
             bits = sum(recent) / len(recent)
-            table.add_row("training", f"{bits:.3f} bits {bits / _BITS:.4f} nats", Text(sparkline(self.losses, width), "cyan"))
+            table.add_row(
+                "training", f"{bits:.3f} bits {bits / _BITS:.4f} nats", Text(sparkline(self.losses, width), "cyan")
+            )
         if self.bits:
             figures = f"{self.bits[-1]:.3f} bits {self.bits[-1] / _BITS:.4f} nats"
             table.add_row("validation", figures, Text(sparkline(self.bits, width), "green"))

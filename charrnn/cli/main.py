@@ -14,6 +14,14 @@ from charrnn.cli.train import train
 from charrnn.errors import CharrnnError
 
 
+class Refusal(click.ClickException):
+    """One line about what a person can mend, with the library's exit code."""
+
+    def __init__(self, error: CharrnnError):
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc] # Click declares it on the class, for subclasses to set
+
+
 class Commands(click.Group):
     """Turns the library's errors into one line and an exit code, and lists commands in working order."""
 
@@ -26,9 +34,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CharrnnError as error:
-            shown = click.ClickException(str(error))
-            shown.exit_code = error.exit_code
-            raise shown from error
+            raise Refusal(error) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -21,7 +21,9 @@ from charrnn.config import DataConfig, ModelConfig, TrainingConfig
 @config_options(DataConfig)
 @config_options(ModelConfig)
 @config_options(TrainingConfig)
-def train(corpus: tuple[str, ...], run: str | None, checkpoints: Path, resume: bool, quiet: bool, **options: Any) -> None:
+def train(
+    corpus: tuple[str, ...], run: str | None, checkpoints: Path, resume: bool, quiet: bool, **options: Any
+) -> None:
     """Learn CORPUS: files, folders, - for a pipe, or a bundled text by name.
 
     Shows what it is doing and can be stopped with Ctrl-C at any point: it saves, and --resume goes

@@ -1,19 +1,27 @@
-"""Filters of the next character's distribution: pure functions from logits to logits, `[..., V]`.
+"""Filters of the next character's distribution: pure functions from logits `[..., V]` to logits.
 
-They apply in this order: Forbid, Temperature, TopK, TopP, MinP. A ruled-out id has the logit -inf.
+They apply in this order: Forbid, Temperature, TopK, TopP, MinP. An id that is ruled out has the
+logit -inf; ids that are exactly as likely are kept or ruled out together.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from charrnn.config import SampleConfig
 from charrnn.nn.arrays import Array
 from charrnn.text.vocabulary import EOS, UNK
 
 Filter = Callable[[Array], Array]
+"""Float32 logits `[..., V]` to logits of the same shape; hashable, so that it may be static in a jit."""
+
+_SMALL = 256
+"""Up to so many ids, comparing all pairs is faster than sorting."""
 
 
 @dataclass(frozen=True)
@@ -23,47 +31,52 @@ class Forbid:
     ids: tuple[int, ...]
 
     def __call__(self, logits: Array) -> Array:
-        return logits.at[..., jnp.array(self.ids)].set(-jnp.inf)
+        return jnp.where(np.isin(np.arange(logits.shape[-1]), self.ids), -jnp.inf, logits)
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """Divide by the temperature; 0 keeps the likeliest id alone."""
+    """Divide by the temperature; 0 keeps the likeliest id alone, the first of equals (greedy)."""
 
     temperature: float
 
     def __call__(self, logits: Array) -> Array:
-        best = logits.max(-1, keepdims=True)
         if self.temperature == 0:
-            first = jnp.arange(logits.shape[-1]) == logits.argmax(-1)[..., None]
-            return jnp.where(first, 0.0, -jnp.inf)
-        # Relative to the best, so that a tiny temperature gives 0 and -inf, never inf - inf.
-        return (logits - best) / jnp.float32(max(self.temperature, 1e-30))
+            best_id = logits.argmax(-1)[..., None]
+            return jnp.where(jnp.arange(logits.shape[-1]) == best_id, logits, -jnp.inf)
+        # Relative to the best, so that a tiny temperature gives 0 and -inf, never inf or inf - inf.
+        best = jnp.maximum(logits.max(-1, keepdims=True), jnp.finfo(logits.dtype).min)
+        return (logits - best) / max(self.temperature, 1e-30)
 
 
 @dataclass(frozen=True)
 class TopK:
-    """Keep the `k` likeliest ids (Fan et al. 2018), and those as likely as the last of them."""
+    """Keep the `k` likeliest ids (Fan et al. 2018)."""
 
     k: int
 
     def __call__(self, logits: Array) -> Array:
-        smallest = jax.lax.top_k(logits, min(self.k, logits.shape[-1]))[0][..., -1:]
-        return jnp.where(logits >= smallest, logits, -jnp.inf)
+        if logits.shape[-1] <= _SMALL:
+            return jnp.where(_sum_above(logits, jnp.ones_like(logits)) < self.k, logits, -jnp.inf)
+        likeliest, _ = lax.top_k(logits, min(self.k, logits.shape[-1]))
+        return jnp.where(logits >= likeliest[..., -1:], logits, -jnp.inf)
 
 
 @dataclass(frozen=True)
 class TopP:
-    """Keep the likeliest ids that together hold the share `p` (Holtzman et al. 2020), one at least."""
+    """Keep the likeliest ids that together hold at least the share `p`, the nucleus (Holtzman et al. 2020)."""
 
     p: float
 
     def __call__(self, logits: Array) -> Array:
+        p = max(self.p, float(jnp.finfo(logits.dtype).tiny))  # the likeliest, 0 above it, always stays
+        if logits.shape[-1] <= _SMALL:
+            return jnp.where(_sum_above(logits, jax.nn.softmax(logits, -1)) < p, logits, -jnp.inf)
         descending = -jnp.sort(-logits, -1)
-        probabilities = jax.nn.softmax(descending, -1)
-        before = jnp.cumsum(probabilities, -1) - probabilities
-        smallest = jnp.where(before < self.p, descending, jnp.inf).min(-1, keepdims=True)
-        return jnp.where(logits >= smallest, logits, -jnp.inf)
+        shares = jax.nn.softmax(descending, -1)
+        kept = jnp.cumsum(shares, -1) - shares < p
+        least = jnp.where(kept, descending, jnp.inf).min(-1, keepdims=True)
+        return jnp.where(logits >= least, logits, -jnp.inf)
 
 
 @dataclass(frozen=True)
@@ -73,13 +86,22 @@ class MinP:
     p: float
 
     def __call__(self, logits: Array) -> Array:
-        return jnp.where(logits >= logits.max(-1, keepdims=True) + jnp.log(self.p), logits, -jnp.inf)
+        least = logits.max(-1, keepdims=True) + math.log(self.p)
+        return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def _sum_above(logits: Array, values: Array) -> Array:
+    """For each id, the sum of the values `[..., V]` of the ids that are likelier than it."""
+    likelier = logits[..., None, :] > logits[..., :, None]
+    return jnp.where(likelier, values[..., None, :], 0).sum(-1)
 
 
 def filters_for(config: SampleConfig, vocabulary_size: int) -> tuple[Filter, ...]:
-    """The filters that a configuration asks for, in order, those that would do nothing left out."""
+    """The filters that a configuration asks for, in order; those that would change nothing are left out."""
     forbidden = (EOS,) * config.ignore_eos + (UNK,) * (not config.allow_unk)
     filters: list[Filter] = [Forbid(forbidden)] if forbidden else []
+    if config.temperature == 0:  # one id is left: nothing more to choose from
+        return (*filters, Temperature(0.0))
     if config.temperature != 1:
         filters.append(Temperature(config.temperature))
     if 0 < config.top_k < vocabulary_size:

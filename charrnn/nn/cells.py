@@ -80,10 +80,10 @@ class LSTM:
 class GRU:
     """Gated recurrent unit, the reset gate applied before the product (Cho et al. 2014).
 
-        r = sigmoid(W_r x + U_r h + b_r)        how much of h the candidate sees
-        z = sigmoid(W_z x + U_z h + b_z)        how much of h to keep
-        n = tanh(W_n x + U_n (r * h) + b_n)     the candidate
-        h' = z * h + (1 - z) * n
+    r = sigmoid(W_r x + U_r h + b_r)        how much of h the candidate sees
+    z = sigmoid(W_z x + U_z h + b_z)        how much of h to keep
+    n = tanh(W_n x + U_n (r * h) + b_n)     the candidate
+    h' = z * h + (1 - z) * n
     """
 
     gates: ClassVar[int] = 3

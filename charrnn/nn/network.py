@@ -42,6 +42,11 @@ class Network(nnx.Module):
             self.embedding = nnx.Param(jax.random.normal(rngs.params(), (vocabulary_size, embedding_size)))
         sizes = [embedding_size or vocabulary_size] + [hidden_size] * (config.num_layers - 1)
         self.layers = nnx.List([Layer(size, config, rngs) for size in sizes])
+        if not embedding_size:
+            # A one-hot input picks one row: unit rows reach the gates as strongly as an embedding does.
+            # Glorot's scale for so wide a fan-in cost 0.2 nats after 770 steps of tinyshakespeare.
+            kernel = self.layers[0].input_kernel
+            kernel[...] = jax.random.normal(rngs.params(), kernel.shape)
         self.head_kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), (hidden_size, vocabulary_size)))
         self.head_bias = nnx.Param(jnp.zeros(vocabulary_size))
 
@@ -84,18 +89,15 @@ class Network(nnx.Module):
         Returns the logits `[T, B, V]` and the state after the window.
         """
         storage = storage_type(precision, self.head_kernel.dtype)
-        hidden, after = None, []
+        start = self.layers[0].bias[...].astype(storage)
+        projected = look_up(self.first_projections(precision).astype(storage), inputs)
+        projected = jnp.where(resets[..., None], start, projected)
+        hidden, after = projected, []
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
-            if hidden is None:
-                projected = look_up(self.first_projections(precision).astype(storage), inputs)
-                start = layer.bias[...].astype(storage)
-                projected = jnp.where(resets[..., None], start, projected)
-            else:
+            if index:
                 projected = product(hidden, layer.input_kernel[...], precision) + layer.bias[...]
                 projected = projected.astype(storage)
-            hidden, state = recurrence.run(
-                layer.cell, layer.recurrent_kernel[...], projected, state, resets, precision
-            )
+            hidden, state = recurrence.run(layer.cell, layer.recurrent_kernel[...], projected, state, resets, precision)
             after.append(state)
             if dropout and key is not None:
                 hidden = drop(hidden, dropout, jax.random.fold_in(key, index))

@@ -7,7 +7,7 @@ each read window after window; every position is a target exactly once an epoch.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,11 +23,12 @@ class Batch(NamedTuple):
     inputs: `[T, B]` int32, the previous character; meaningless where `resets` is set.
     targets: `[T, B]` int32, the character to predict, or NO_TARGET past a stream's end.
     resets: `[T, B]` bool, where the state and the input are zero: a document starts.
+    NumPy arrays here; traced ones inside a jitted step.
     """
 
-    inputs: np.ndarray
-    targets: np.ndarray
-    resets: np.ndarray
+    inputs: Any
+    targets: Any
+    resets: Any
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -51,10 +52,10 @@ def find_files(sources: Sequence[str | Path], spool_folder: Path) -> list[Path]:
     return files
 
 
-def _spool(pipe: object, folder: Path) -> Path:
+def _spool(pipe: BinaryIO, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix="piped-", suffix=".txt", delete=False) as file:
-        shutil.copyfileobj(pipe, file, BLOCK_BYTES)  # type: ignore[misc]
+        shutil.copyfileobj(pipe, file, BLOCK_BYTES)
     return Path(file.name)
 
 
@@ -95,7 +96,7 @@ def decoded_blocks(path: Path, encoding: str, errors: str) -> Iterator[np.ndarra
     decoder = _decoder(encoding, errors)
     plain_ascii = codecs.lookup(encoding).name in _ASCII_SUPERSETS
     with path.open("rb") as file:
-        if encoding.lower().replace("_", "-") in ("utf-8", "utf8") and not file.read(3) == codecs.BOM_UTF8:
+        if encoding.lower().replace("_", "-") in ("utf-8", "utf8") and file.read(3) != codecs.BOM_UTF8:
             file.seek(0)
         offset = file.tell()
         while True:

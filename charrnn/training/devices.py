@@ -4,10 +4,11 @@ from pathlib import Path
 
 import jax
 
+from charrnn.config import Precision
 from charrnn.text.corpus import usable_cache_folder
 
 
-def resolve_precision(precision: str) -> str:
+def resolve_precision(precision: Precision) -> Precision:
     """Turn `auto` into the faster number format for products: "bfloat16" where it is native.
 
     GPUs and TPUs multiply bfloat16 natively, and so do x86 processors with AVX-512 BF16 or AMX,

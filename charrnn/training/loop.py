@@ -118,9 +118,7 @@ class Task:
         held_out = Positions.of(validation, vocabulary)
         # Streams much longer than what they read twice to warm up.
         streams = max(1, min(_VALIDATION_STREAMS, len(held_out) // 2048))
-        return cls(
-            config, vocabulary, batches, ValidationBatches(held_out, training.seq_length, streams), folder
-        )
+        return cls(config, vocabulary, batches, ValidationBatches(held_out, training.seq_length, streams), folder)
 
 
 def budget_spent(training: TrainingConfig, steps_per_epoch: int, step: int, elapsed: float) -> float:

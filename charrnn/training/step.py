@@ -94,9 +94,7 @@ def train_steps(
 
 
 @partial(jax.jit, static_argnames="precision")
-def validation_step(
-    network: Network, batch: Batch, carry: Carry, nats: Array, precision: str
-) -> tuple[Carry, Array]:
+def validation_step(network: Network, batch: Batch, carry: Carry, nats: Array, precision: str) -> tuple[Carry, Array]:
     """Add the nats of one window to a running sum."""
     logits, carry = network(batch.inputs, batch.resets, carry, precision=precision)
     return carry, nats + negative_log_likelihood(logits, batch.targets).sum()

@@ -1,0 +1,44 @@
+# `make demo` and `make test` are all that a fresh clone needs: they set up what they use.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint type bench clean
+
+setup: .venv/.test-ready
+
+.venv/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "charrnn needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/.test-ready: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: .venv/.ready
+	$(BIN)/charrnn train fables --minutes 1
+	@for n in 1 2 3; do printf '\n----- sample %s\n' $$n; $(BIN)/charrnn sample --seed $$n --length 500 || exit 1; done
+	@printf '\nWhat next:\n'
+	@printf '  %s\n' \
+	  '$(BIN)/charrnn sample --temp 0.5        calmer text' \
+	  '$(BIN)/charrnn complete                 type, and the model goes on' \
+	  '$(BIN)/charrnn train your-text.txt      learn a text of yours'
+
+test: .venv/.test-ready
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: .venv/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: .venv/.test-ready
+	$(BIN)/mypy
+
+bench: .venv/.test-ready
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.prepare_corpus corpora/fables.txt
+	$(BIN)/python -m benchmarks.quality fables --minutes 1 --seeds 1
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
