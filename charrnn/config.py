@@ -109,7 +109,7 @@ class TrainingConfig:
 class SampleConfig:
     """How text is drawn from a model."""
 
-    temperature: float = option(0.8, "0 always takes the likeliest character; higher is wilder.", minimum=0.0,
+    temperature: float = option(0.8, "0 always takes the likeliest character; higher is wilder.", flag="--temp", minimum=0.0,
                                 maximum=1e9)  # fmt: skip
     length: int = option(1000, "Stop after this many characters if no end of text was drawn.", minimum=0)
     top_k: int = option(0, "Draw from the K likeliest characters; 0 is all.", minimum=0)
@@ -211,13 +211,13 @@ def _check_bounds(name: str, value: float, bounds: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name} must be a finite number, not {value}")
     if low is not None and value < low:
-        raise ConfigError(f"{name} must be at least {low:g}, not {value:g}")
+        raise ConfigError(f"{name} must be at least {low:g}, not {value:,}")
     if high is not None and value > high:
-        raise ConfigError(f"{name} must be at most {high:,}, not {value:g}")
+        raise ConfigError(f"{name} must be at most {high:,}, not {value:,}")
     if above is not None and value <= above:
-        raise ConfigError(f"{name} must be greater than {above:g}, not {value:g}")
+        raise ConfigError(f"{name} must be greater than {above:g}, not {value:,}")
     if below is not None and value >= below:
-        raise ConfigError(f"{name} must be less than {below:g}, not {value:g}")
+        raise ConfigError(f"{name} must be less than {below:g}, not {value:,}")
 
 
 def from_options(config_class: type, options: dict[str, Any], *, ignore: Iterable[str] = ()) -> Any:

@@ -35,6 +35,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except CharrnnError as error:
             raise Refusal(error) from error
+        except BrokenPipeError:  # what reads our output (`| head`) has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -54,7 +57,7 @@ for command in (train, sample, complete, runs, show, corpora):
 
 
 def main() -> None:
-    """The entry point. A closed pipe (`| head`) ends the program quietly; an interrupt exits 130."""
+    """The entry point. An interrupt exits 130."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from XLA
     try:
         code = cli.main(prog_name="charrnn", standalone_mode=False) or 0
@@ -64,8 +67,4 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit; what reads it has gone.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     sys.exit(code)

@@ -30,6 +30,11 @@ def product(a: Array, b: Array, precision: str, contract: tuple[int, int] = (-1,
     )
 
 
+def add_bias(values: Array, bias: Array) -> Array:
+    """Add `bias [D]` to every row of `values [..., D]`."""
+    return values + jnp.broadcast_to(bias, values.shape)
+
+
 def storage_type(precision: str, parameter_type: jnp.dtype) -> jnp.dtype:
     """The type in which large intermediate arrays that feed a product are kept."""
     return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else parameter_type

@@ -10,7 +10,7 @@ from jax import lax
 
 from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
-from charrnn.nn.arrays import Array, Carry, State, product, storage_type
+from charrnn.nn.arrays import Array, Carry, State, add_bias, product, storage_type
 from charrnn.nn.cells import make_cell
 
 
@@ -26,6 +26,10 @@ class Layer(nnx.Module):
         self.recurrent_kernel = nnx.Param(_by_gate(orthogonal, rngs, gates, hidden_size, hidden_size))
         self.bias = nnx.Param(jnp.asarray(self.cell.initial_bias(hidden_size), jnp.float32))
 
+    def project(self, inputs: Array, precision: str) -> Array:
+        """The input's part of the pre-activations, bias included: `[..., E]` to `[..., G*H]`."""
+        return add_bias(product(inputs, self.input_kernel[...], precision), self.bias[...])
+
 
 class Network(nnx.Module):
     """Embedding, recurrent layers and a linear head.
@@ -37,9 +41,8 @@ class Network(nnx.Module):
 
     def __init__(self, config: ModelConfig, vocabulary_size: int, rngs: nnx.Rngs):
         hidden_size, embedding_size = _known(config.hidden_size), _known(config.embedding_size)
-        self.embedding = None
-        if embedding_size:
-            self.embedding = nnx.Param(jax.random.normal(rngs.params(), (vocabulary_size, embedding_size)))
+        shape = (vocabulary_size, embedding_size)
+        self.embedding = nnx.Param(jax.random.normal(rngs.params(), shape)) if embedding_size else None
         sizes = [embedding_size or vocabulary_size] + [hidden_size] * (config.num_layers - 1)
         self.layers = nnx.List([Layer(size, config, rngs) for size in sizes])
         if not embedding_size:
@@ -66,11 +69,11 @@ class Network(nnx.Module):
         kernel = first.input_kernel[...]
         if self.embedding is not None:
             kernel = product(self.embedding[...], kernel, precision)
-        return kernel + first.bias[...]
+        return add_bias(kernel, first.bias[...])
 
     def head(self, hidden: Array, precision: str) -> Array:
         """Logits `[..., V]` of the last layer's outputs `[..., H]`."""
-        return product(hidden, self.head_kernel[...], precision) + self.head_bias[...]
+        return add_bias(product(hidden, self.head_kernel[...], precision), self.head_bias[...])
 
     def __call__(
         self,
@@ -91,12 +94,11 @@ class Network(nnx.Module):
         storage = storage_type(precision, self.head_kernel.dtype)
         start = self.layers[0].bias[...].astype(storage)
         projected = look_up(self.first_projections(precision).astype(storage), inputs)
-        projected = jnp.where(resets[..., None], start, projected)
+        projected = jnp.where(resets[..., None], jnp.broadcast_to(start, projected.shape), projected)
         hidden, after = projected, []
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
             if index:
-                projected = product(hidden, layer.input_kernel[...], precision) + layer.bias[...]
-                projected = projected.astype(storage)
+                projected = layer.project(hidden, precision).astype(storage)
             hidden, state = recurrence.run(layer.cell, layer.recurrent_kernel[...], projected, state, resets, precision)
             after.append(state)
             if dropout and key is not None:
@@ -110,11 +112,13 @@ class Network(nnx.Module):
         start a document. Returns the logits `[B, V]` and the new state.
         """
         first = self.layers[0]
-        projected = jnp.where(fresh[:, None], first.bias[...].astype(table.dtype), table[ids])
+        projected = table[ids]
+        start = jnp.broadcast_to(first.bias[...].astype(table.dtype), projected.shape)
+        projected = jnp.where(fresh[:, None], start, projected)
         after: list[State] = []
         for layer, state in zip(self.layers, carry, strict=True):
             if after:
-                projected = product(after[-1][0], layer.input_kernel[...], precision) + layer.bias[...]
+                projected = layer.project(after[-1][0], precision)
             state, _ = recurrence.step(layer.cell, layer.recurrent_kernel[...], projected, state, precision)
             after.append(state)
         return self.head(after[-1][0], precision), tuple(after)

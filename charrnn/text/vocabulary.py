@@ -88,6 +88,6 @@ class Vocabulary:
             joined = "".join(characters)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"not a vocabulary: {error}") from error
-        if len(joined) != len(characters) or len(set(joined)) != len(joined):
+        if any(len(character) != 1 for character in characters) or len(set(joined)) != len(joined):
             raise CheckpointError("not a vocabulary: its characters are not single and distinct")
         return cls(joined)

@@ -1,0 +1,151 @@
+"""Configurations: their bounds, their names, their JSON."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.config import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    SampleConfig,
+    TrainingConfig,
+    flag_of,
+    from_options,
+    validate,
+    value_types,
+)
+from charrnn.errors import ConfigError
+
+CLASSES = (DataConfig, ModelConfig, TrainingConfig, SampleConfig)
+FIELDS = [(config_class, field) for config_class in CLASSES for field in dataclasses.fields(config_class)]
+BOUNDS = [
+    (config_class, field, key)
+    for config_class, field in FIELDS
+    for key in ("minimum", "maximum", "above", "below")
+    if field.metadata[key] is not None
+]
+
+
+def name(value: Any) -> str:
+    """A test's name: the field's, the class's or the value itself."""
+    return getattr(value, "name", None) or getattr(value, "__name__", None) or str(value)
+
+
+def values_of(config_class: type, field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
+    """The values that a field allows."""
+    plain, choices, optional = value_types(config_class)[field.name]
+    bounds = field.metadata
+    if choices:
+        allowed: st.SearchStrategy[Any] = st.sampled_from(choices)
+    elif plain is bool:
+        allowed = st.booleans()
+    elif plain is str:
+        allowed = st.text()
+    elif plain is int:
+        allowed = st.integers(bounds["minimum"], bounds["maximum"])
+    else:
+        low, high = (bounds[a] if bounds[a] is not None else bounds[b] for a, b in
+                     (("minimum", "above"), ("maximum", "below")))  # fmt: skip
+        allowed = st.floats(low, high, exclude_min=bounds["above"] is not None,
+                            exclude_max=bounds["below"] is not None, allow_infinity=False)  # fmt: skip
+    return st.none() | allowed if optional else allowed
+
+
+def configs(config_class: type) -> st.SearchStrategy[Any]:
+    """Any valid configuration of a class."""
+    fields = dataclasses.fields(config_class)
+    return st.builds(config_class, **{field.name: values_of(config_class, field) for field in fields})
+
+
+runs = st.builds(
+    RunConfig,
+    corpus=st.lists(st.text()).map(tuple),
+    corpus_hash=st.text(),
+    data=configs(DataConfig),
+    model=configs(ModelConfig),
+    training=configs(TrainingConfig),
+    versions=st.dictionaries(st.text(), st.text()),
+)
+
+
+@given(runs)
+def test_json_round_trip(run: RunConfig) -> None:
+    assert RunConfig.from_json(run.to_json()) == run
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "1", "nonsense", "[" * 100_000, '{"corpus": ["a"]}', "null"])
+def test_other_json_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a run's configuration"):
+        RunConfig.from_json(text)
+
+
+def test_json_with_a_value_out_of_bounds_is_refused() -> None:
+    run = RunConfig(("a",), "", DataConfig(), ModelConfig(num_layers=0), TrainingConfig(), {})
+    with pytest.raises(ConfigError, match="--layers must be at least 1"):
+        RunConfig.from_json(run.to_json())
+    with pytest.raises(ConfigError, match="unexpected keyword"):
+        RunConfig.from_json(run.to_json().replace("forget_bias", "remember_bias"))
+
+
+@pytest.mark.parametrize("config_class", CLASSES, ids=name)
+def test_defaults_are_valid(config_class: type) -> None:
+    validate(config_class())
+
+
+@given(st.data(), st.sampled_from(CLASSES))
+def test_what_the_bounds_allow_is_valid(data: st.DataObject, config_class: type) -> None:
+    config = data.draw(configs(config_class))
+    validate(config)
+    assert from_options(config_class, dataclasses.asdict(config)) == from_options(
+        config_class, {**dataclasses.asdict(config), "of_another_room": 1}
+    )
+
+
+@pytest.mark.parametrize(("config_class", "field", "key"), BOUNDS, ids=name)
+def test_bounds_hold_exactly(config_class: type, field: dataclasses.Field[Any], key: str) -> None:
+    bound = field.metadata[key]
+    whole = value_types(config_class)[field.name][0] is int
+    direction = math.inf if key in ("maximum", "below") else -math.inf
+    beyond = bound + int(math.copysign(1, direction)) if whole else math.nextafter(bound, direction)
+    if key in ("minimum", "maximum"):
+        validate(config_class(**{field.name: bound}))
+    for outside in [beyond] + [bound] * (key in ("above", "below")):
+        with pytest.raises(ConfigError, match=rf"^{flag_of(field)} must be "):
+            validate(config_class(**{field.name: outside}))
+
+
+@pytest.mark.parametrize(("config_class", "field"), FIELDS, ids=name)
+def test_wrong_types_are_refused(config_class: type, field: dataclasses.Field[Any]) -> None:
+    plain, _, optional = value_types(config_class)[field.name]
+    wrong: list[Any] = [[], object(), b"text"]
+    wrong += [3, 0.5] if plain in (str, bool) else ["1", True]
+    wrong += [1.0] if plain is int else []
+    wrong += [math.nan, math.inf, -math.inf] if plain is float else []
+    wrong += [] if optional else [None]
+    for value in wrong:
+        with pytest.raises(ConfigError, match=rf"^{flag_of(field)} must be "):
+            validate(config_class(**{field.name: value}))
+
+
+@pytest.mark.parametrize(("config_class", "field"), FIELDS, ids=name)
+def test_every_option_has_help(config_class: type, field: dataclasses.Field[Any]) -> None:
+    assert field.metadata["help"].endswith(".")
+    assert flag_of(field).startswith("--") and "_" not in flag_of(field)
+
+
+@pytest.mark.parametrize("value", [65_537, 1_234_567, 10**400])
+def test_refusal_shows_what_was_given(value: int) -> None:
+    with pytest.raises(ConfigError, match=f"--hidden must be at most 65,536, not {value:,}"):
+        validate(ModelConfig(hidden_size=value))
+
+
+def test_options_that_are_none_or_ignored_keep_their_default() -> None:
+    options = {"hidden_size": None, "num_layers": 3, "dropout": 0.5, "corpus": "x"}
+    assert from_options(ModelConfig, options, ignore=["dropout"]) == ModelConfig(num_layers=3)
+    with pytest.raises(ConfigError, match="--layers"):
+        from_options(ModelConfig, {"num_layers": 65})

@@ -1,0 +1,188 @@
+"""The loop as a whole: it learns, resumes to the same bits, stops when asked; and its small parts."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+import charrnn.training.step as step_module
+from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.errors import CorpusError, TrainingError
+from charrnn.nn.network import named_arrays
+from charrnn.text.batches import Batch
+from charrnn.trainer import Sampled, start
+from charrnn.training import loop
+from charrnn.training.devices import _cpu_has_bfloat16
+from charrnn.training.objective import mean_loss, negative_log_likelihood
+from charrnn.training.optimizer import learning_rate
+from charrnn.training.recipe import resolve
+from charrnn.training.step import StepSettings, initial_state, train_steps
+
+TINY = {"hidden_size": 16, "seq_length": 16, "batch_size": 4, "learning_rate": 0.02, "precision": "float32"}
+
+
+def job_of(text: Path, folder: Path, **options):
+    return start((str(text),), checkpoints=folder, **(TINY | {"steps": 60, "eval_every": 20} | options))
+
+
+def weights(job) -> dict:
+    template = initial_state(job.task.config, job.task.vocabulary.size)
+    state, _, _ = job.task.folder.restore(template, pytest.fail)
+    return {name: np.asarray(array) for name, array in named_arrays(state.network).items()} | {
+        f"optimizer {k}": np.asarray(leaf) for k, leaf in enumerate(jax.tree.leaves(state.optimizer))
+    }
+
+
+def curve(job) -> list:
+    return [(e["event"], e["step"], e.get("loss", e.get("nats"))) for e in job.task.folder.metrics()]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_it_learns_a_rhyme(text_file, tmp_path, cell):
+    job = job_of(text_file, tmp_path, cell=cell, steps=250, eval_every=125, num_layers=2, dropout=0.0)
+    events = list(job.events())
+    assert events[-1].reason == "budget"
+    assert events[-1].best_nats < 0.2
+    assert any(isinstance(event, Sampled) and event.text for event in events)
+
+
+def test_resumed_equals_unbroken(text_file, tmp_path):
+    unbroken = job_of(text_file, tmp_path, run="unbroken", dropout=0.2)
+    for _ in unbroken.events():
+        pass
+    for stop_after in (1, 20, 33):
+        name, seen = f"broken-{stop_after}", []
+        first = job_of(text_file, tmp_path, run=name, dropout=0.2)
+        for event in first.events(lambda seen=seen, after=stop_after: bool(seen) and seen[-1] >= after):
+            if isinstance(event, loop.Trained):
+                seen.append(event.step)
+        assert isinstance(event, loop.Finished) and event.reason == "stopped"
+        assert stop_after <= seen[-1] < 60
+        second = start((), run=name, checkpoints=tmp_path, resume=True)
+        assert list(second.events())[-1].reason == "budget"
+        expected, found = weights(unbroken), weights(second)
+        assert all((expected[name] == found[name]).all() for name in expected)
+        validations = [[event for event in curve(job) if event[0] == "validation"] for job in (unbroken, second)]
+        assert validations[0] == validations[1]
+        steps = [event[1] for event in curve(second) if event[0] == "train"]
+        assert steps == sorted(set(steps)) and steps[-1] == 60
+
+
+def test_any_number_of_steps_a_call_is_the_same(text_file, tmp_path, monkeypatch):
+    one_by_one = job_of(text_file, tmp_path, run="one")
+    monkeypatch.setattr(loop, "_SECONDS_A_CALL", 0.0)
+    for _ in one_by_one.events():
+        pass
+    monkeypatch.setattr(loop, "_SECONDS_A_CALL", 1e9)
+    many = job_of(text_file, tmp_path, run="many")
+    for _ in many.events():
+        pass
+    assert all((weights(one_by_one)[name] == array).all() for name, array in weights(many).items())
+    assert len(curve(many)) < len(curve(one_by_one))
+
+
+def test_patience_ends_a_run(text_file, tmp_path):
+    job = job_of(text_file, tmp_path, steps=10_000, eval_every=5, patience=2, learning_rate=1e-9)
+    assert list(job.events())[-1].reason == "patience"
+
+
+def test_a_budget_of_minutes_ends(text_file, tmp_path):
+    job = job_of(text_file, tmp_path, steps=None, minutes=0.02)
+    finished = list(job.events())[-1]
+    assert finished.reason == "budget" and finished.step > 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(text_file, tmp_path, monkeypatch):
+    def nan_loss(logits, targets):
+        return mean_loss(logits, targets) * jnp.nan
+
+    monkeypatch.setattr(step_module, "mean_loss", nan_loss)
+    job = job_of(text_file, tmp_path, hidden_size=17)
+    with pytest.raises(TrainingError, match="lower --learning-rate"):
+        list(job.events())
+
+
+def test_metrics_hold_it_all(text_file, tmp_path):
+    job = job_of(text_file, tmp_path)
+    list(job.events())
+    lines = (job.task.folder.path / "metrics.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert {"step", "loss", "gradient_norm", "learning_rate", "characters_per_second"} <= set(events[0])
+    assert [event["step"] for event in events if event["event"] == "validation"] == [20, 40, 60]
+
+
+def test_validation_is_one_pass_with_the_state_carried(text_file, tmp_path):
+    job = job_of(text_file, tmp_path)
+    network = initial_state(job.task.config, job.task.vocabulary.size).network
+    positions = job.task.validation.positions
+    batch = positions.look_up(np.arange(len(positions))[:, None])
+    resets = batch.resets.copy()
+    resets[0] = True
+    logits, _ = network(batch.inputs, resets, network.initial_carry(1))
+    expected = float(negative_log_likelihood(logits, batch.targets).mean())
+    assert step_module.validate(network, job.task.validation, "float32") == pytest.approx(expected, rel=1e-5)
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = TrainingConfig(learning_rate=1.0, warmup=0.1)
+    rates = [learning_rate(config, spent) for spent in np.linspace(0, 1, 101)]
+    assert rates[10] == pytest.approx(1.0)
+    assert all(a < b for a, b in itertools.pairwise(rates[:11]))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+    assert rates[-1] == pytest.approx(0.01)
+    assert learning_rate(TrainingConfig(learning_rate=0.5, warmup=0.0), 0.0) == 0.5
+
+
+def test_the_nearest_budget_counts():
+    training = TrainingConfig(steps=100, epochs=2, minutes=1)
+    assert loop.budget_spent(training, 10, 10, 0.0) == pytest.approx(0.5)
+    assert loop.budget_spent(training, 1000, 10, 45.0) == pytest.approx(0.75)
+    assert loop.budget_spent(training, 1000, 100, 0.0) == 1.0
+
+
+def test_the_recipe_fills_in_only_what_is_not_given():
+    model, training = resolve(ModelConfig(hidden_size=99), TrainingConfig(batch_size=3), 1_000_000, 100_000, 65)
+    assert (model.hidden_size, training.batch_size) == (99, 3)
+    assert training.minutes and training.epochs and training.eval_every and model.embedding_size == 0
+    assert resolve(ModelConfig(), TrainingConfig(steps=5), 10_000, 1_000, 5_000)[0].embedding_size == 128
+    with pytest.raises(CorpusError, match="fewer than one window of 64"):
+        resolve(ModelConfig(), TrainingConfig(), 50, 5, 30)
+
+
+def test_bfloat16_is_chosen_only_where_it_is_native(tmp_path):
+    info = tmp_path / "cpuinfo"
+    info.write_text("flags : fpu avx512_bf16 sse\n")
+    assert _cpu_has_bfloat16(info)
+    info.write_text("flags : fpu avx2\n")
+    assert not _cpu_has_bfloat16(info)
+    assert not _cpu_has_bfloat16(tmp_path / "none")
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_the_train_step_lowers_for_accelerators(tiny_config, platform):
+    state = initial_state(tiny_config, 11)
+    # A flax module has no serialised form, so the exported function takes plain arrays.
+    leaves, structure = jax.tree.flatten(state)
+
+    @jax.jit
+    def steps(leaves, batches, rates, count):
+        result = train_steps(jax.tree.unflatten(structure, leaves), Batch(*batches), rates, count, settings)
+        return jax.tree.leaves(result)
+
+    settings = StepSettings.of(tiny_config)
+    batches = (np.zeros((2, 8, 4), np.int32), np.zeros((2, 8, 4), np.int32), np.zeros((2, 8, 4), bool))
+    exported = export.export(steps, platforms=[platform])(leaves, batches, np.zeros(2, np.float32), np.int32(2))
+    assert exported.platforms == (platform,)
+
+
+def test_no_target_has_no_loss():
+    logits = jnp.array([[[0.0, math.log(3.0)], [5.0, 1.0]]])
+    losses = negative_log_likelihood(logits, jnp.array([[1, -1]]))
+    np.testing.assert_allclose(losses, [[-math.log(0.75), 0.0]], rtol=1e-6)
+    assert float(mean_loss(logits, jnp.array([[-1, -1]]))) == 0.0
