@@ -1,7 +1,8 @@
 """Drawing ids from a network: the prompt is read once, then one jitted loop a chunk of characters.
 
-Each row draws with its own key, folded with the position, so a seed gives the same text alone, in
-a batch, streamed or not, and whatever the chunks' sizes.
+Each row draws with its own key, folded with the position, so a seed gives the same text alone, in a
+batch, streamed or not, and whatever the chunks' sizes. (The noise is the same to the bit; the logits
+of another batch size may be rounded otherwise, which a long text may in the end show.)
 """
 
 from collections.abc import Iterator
@@ -173,7 +174,7 @@ def _noise(rows: Rows, length: int, vocabulary_size: int) -> Array:
     def of(key: Array, position: Array) -> Array:
         return jax.random.gumbel(jax.random.fold_in(key, position), (vocabulary_size,))
 
-    positions = rows.position + jnp.arange(length, dtype=jnp.int32)[:, None]
+    positions = rows.position[None, :] + jnp.arange(length, dtype=jnp.int32)[:, None]
     return jax.vmap(jax.vmap(of), (None, 0))(rows.keys, positions)
 
 

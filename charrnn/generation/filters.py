@@ -42,8 +42,8 @@ class Temperature:
 
     def __call__(self, logits: Array) -> Array:
         if self.temperature == 0:
-            best_id = logits.argmax(-1)[..., None]
-            return jnp.where(jnp.arange(logits.shape[-1]) == best_id, logits, -jnp.inf)
+            greedy = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
+            return jnp.where(greedy, logits, -jnp.inf)
         # Relative to the best, so that a tiny temperature gives 0 and -inf, never inf or inf - inf.
         best = jnp.maximum(logits.max(-1, keepdims=True), jnp.finfo(logits.dtype).min)
         return (logits - best) / max(self.temperature, 1e-30)

@@ -23,7 +23,7 @@ def product(a: Array, b: Array, precision: str, contract: tuple[int, int] = (-1,
     Sums are never narrower than float32.
     """
     operand_type = jnp.bfloat16 if precision == "bfloat16" else b.dtype
-    sum_type = jnp.promote_types(b.dtype, jnp.float32)
+    sum_type = jnp.float64 if b.dtype == jnp.float64 else jnp.float32
     axes = ((contract[0] % a.ndim,), (contract[1] % b.ndim,))
     return lax.dot_general(
         a.astype(operand_type), b.astype(operand_type), (axes, ((), ())), preferred_element_type=sum_type

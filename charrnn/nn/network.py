@@ -135,6 +135,10 @@ def look_up(table: Array, ids: Array) -> Array:
     return table[ids]
 
 
+def _sum_type(array: Array) -> jnp.dtype:
+    return jnp.dtype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
+
+
 def _look_up_forward(table: Array, ids: Array) -> tuple[Array, tuple[Array, Array]]:
     return table[ids], (table, ids)
 
@@ -143,12 +147,10 @@ def _look_up_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[
     table, ids = residuals
     rows, flat = table.shape[0], gradient.reshape(-1, gradient.shape[-1])
     if rows > 2048:  # a one-hot as wide as a large alphabet costs more than the scatter it spares
-        sums = jnp.zeros(table.shape, jnp.promote_types(table.dtype, jnp.float32))
+        sums = jnp.zeros(table.shape, _sum_type(table))
         return sums.at[ids.reshape(-1)].add(flat.astype(sums.dtype)).astype(table.dtype), None
     one_hot = jax.nn.one_hot(ids.reshape(-1), rows, dtype=flat.dtype, axis=0)
-    sums = lax.dot_general(
-        one_hot, flat, (((1,), (0,)), ((), ())), preferred_element_type=jnp.promote_types(table.dtype, jnp.float32)
-    )
+    sums = lax.dot_general(one_hot, flat, (((1,), (0,)), ((), ())), preferred_element_type=_sum_type(table))
     return sums.astype(table.dtype), None
 
 

@@ -167,17 +167,19 @@ def _write_symbols(
     documents, carriage_returns, document_count = DocumentFinder(style), False, 0
     with (folder / "spans").open("wb") as spans_file, SymbolWriter(folder / "symbols") as writer:
         for path in files:
+            read, size = 0, path.stat().st_size
             for codes in decoded_blocks(path, encoding, errors):
                 writer.write(codes)
                 carriage_returns = carriage_returns or bool((codes == ord("\r")).any())
                 spans = documents.feed(codes)
                 document_count += len(spans)
                 spans.tofile(spans_file)
-                progress(min(done + len(codes), total), total)
+                read = min(read + len(codes), size)
+                progress(done + read, total)
             spans = documents.end_file()
             document_count += len(spans)
             spans.tofile(spans_file)
-            done += path.stat().st_size
+            done += size
             progress(done, total)
         return {
             "dtype": writer.dtype.str,

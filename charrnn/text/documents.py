@@ -25,12 +25,17 @@ def resolve_style(style: str, files: Sequence[Path], encoding: str, errors: str)
         return "line" if all(_looks_like_lines(path, encoding, errors) for path in files) else "file"
     if style in STYLES:
         return style
-    if not style:
+    separator = _unescaped(style) if "\\" in style else style
+    if not separator:
         raise ConfigError("--documents must be file, line, paragraph, auto or a separator, not an empty text")
+    return separator
+
+
+def _unescaped(separator: str) -> str:
     try:
-        return codecs.decode(style.encode("latin-1", "backslashreplace"), "unicode_escape") if "\\" in style else style
+        return codecs.decode(separator.encode("latin-1", "backslashreplace"), "unicode_escape")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--documents {style}: not a valid escape ({error.reason})") from None
+        raise ConfigError(f"--documents {separator}: not a valid escape ({error.reason})") from None
 
 
 def _looks_like_lines(path: Path, encoding: str, errors: str) -> bool:
@@ -40,7 +45,8 @@ def _looks_like_lines(path: Path, encoding: str, errors: str) -> bool:
         return False
     text = codes[: ends[-1] + 1]
     lengths = np.diff(ends, prepend=-1) - 1 - np.count_nonzero(text == _RETURN) / len(ends)
-    return bool(lengths.min() > 0 and lengths.mean() <= _LONG_LINE)
+    lengths = np.trim_zeros(lengths)  # blank lines before the first and after the last line separate nothing
+    return bool(len(lengths) and lengths.min() > 0 and lengths.mean() <= _LONG_LINE)
 
 
 class DocumentFinder:

@@ -119,7 +119,7 @@ def _decoder(encoding: str, errors: str) -> codecs.IncrementalDecoder:
         if not codecs.lookup(encoding)._is_text_encoding:
             raise LookupError
         return codecs.getincrementaldecoder(encoding)(errors)
-    except LookupError:
+    except (LookupError, ValueError):  # ValueError: not even a name
         raise CorpusError(f"--encoding {encoding}: no such text encoding; try utf-8, latin-1 or utf-16") from None
 
 

@@ -72,7 +72,7 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     (loss, carry), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.network)
     updates, optimizer = settings.transformation().update(gradients, state.optimizer, state.network)
     network = jax.tree.map(lambda weight, update: weight - rate * update, state.network, updates)
-    return TrainState(network, optimizer, carry, state.step + 1), loss, optax.global_norm(gradients)
+    return TrainState(network, optimizer, carry, state.step + 1), loss, optax.tree.norm(gradients)
 
 
 @partial(jax.jit, static_argnames="settings", donate_argnames="state")

@@ -121,7 +121,7 @@ def test_drawn_frequencies_are_the_exact_ones(prompt: list[int], apply: Filter |
 
 def test_the_same_text_alone_in_a_batch_and_in_any_chunks() -> None:
     network, prompt = network_of(), np.array([3, 4, 2])
-    options = dict(length=150, temperature=0.9, ignore_eos=True)
+    options = {"length": 150, "temperature": 0.9, "ignore_eos": True}
     together, _ = text_of(network, prompt, rows=5, **options)
     assert together.shape == (150, 5)
     assert len({tuple(row) for row in together.T}) == 5
@@ -131,12 +131,12 @@ def test_the_same_text_alone_in_a_batch_and_in_any_chunks() -> None:
     for chunk in (1, 7, 150, 400):
         chunked, _ = text_of(network, prompt, rows=5, chunk=chunk, **options)
         np.testing.assert_array_equal(chunked, together)
-    shorter, _ = text_of(network, prompt, rows=5, **options | dict(length=90))
+    shorter, _ = text_of(network, prompt, rows=5, **options | {"length": 90})
     np.testing.assert_array_equal(shorter, together[:90])
 
 
 def test_the_same_text_when_little_noise_is_drawn_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, options = network_of(), dict(length=60, ignore_eos=True, rows=3)
+    network, options = network_of(), {"length": 60, "ignore_eos": True, "rows": 3}
     ids, log_probabilities = text_of(network, chunk=60, **options)
     monkeypatch.setattr(decode, "_NOISE_AHEAD", 3 * V * 5)
     fewer_ids, fewer = text_of(network, chunk=62, **options)

@@ -1,0 +1,209 @@
+"""The program as a person runs it: processes, their output, their exit codes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RHYME = "the cat sat on the mat and the dog sat on the log.\n"
+NAMES = "".join(
+    f"{a}{b}{c}\n" for a in ("ka", "mo", "li", "ta", "se") for b in ("ra", "no", "vi", "lu") for c in "nsrm" * 2
+)
+FAST = ("--hidden", "16", "--seq-length", "16", "--batch-size", "4")
+
+
+def charrnn(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    # `strict` promotion is for the library's own tests: Optax needs the standard one.
+    settings = {**os.environ, "JAX_NUMPY_DTYPE_PROMOTION": "standard", "COLUMNS": "80", **environment}
+    return subprocess.run(
+        [sys.executable, "-m", "charrnn", *arguments],
+        input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=settings, timeout=200,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two trained runs: `rhyme` (one document) and `names` (a document a line)."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "rhyme.txt").write_text(RHYME * 60, "utf-8")
+    (folder / "names.txt").write_text(NAMES, "utf-8")
+    for name in ("rhyme", "names"):
+        done = charrnn("train", f"{name}.txt", *FAST, "--steps", "150", "--eval-every", "75", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_training_says_what_it_did(place: Path) -> None:
+    done = charrnn("train", "rhyme.txt", *FAST, "--steps", "4", "--run", "talk", "--cell", "gru", cwd=place)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "each file is a document" in done.stderr
+    assert re.search(r"checkpoints/talk: \d\.\d+ bits per character", done.stderr)
+    assert "Draw text with: charrnn sample talk" in done.stderr
+    files = {path.name for path in (place / "checkpoints" / "talk").iterdir()}
+    assert files == {"config.json", "vocabulary.json", "metrics.jsonl", "model.safetensors", "steps"}
+
+
+def test_line_documents_are_found_and_new_names_counted(place: Path) -> None:
+    done = charrnn("sample", "names", "--n", "20", "--seed", "3", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 20
+    assert re.search(r"\d+ of 20 are new", done.stderr)
+
+
+def test_samples_are_repeatable_and_streamed_as_drawn(place: Path) -> None:
+    first, again = (charrnn("sample", "rhyme", "--seed", "5", "--length", "99", cwd=place) for _ in range(2))
+    assert first.stdout == again.stdout
+    drawn = charrnn("sample", "rhyme", "--seed", "5", "--length", "99", "--json", cwd=place)
+    assert json.loads(drawn.stdout)["text"] == first.stdout[:99]
+    assert json.loads(drawn.stdout)["ended"] == "length"
+    stopped = charrnn("sample", "rhyme", "--seed", "5", "--length", "99", "--stop", "at", cwd=place)
+    assert stopped.stdout.rstrip("\n") == first.stdout.split("at")[0].rstrip("\n")
+
+
+def test_a_character_never_seen_is_named(place: Path) -> None:
+    done = charrnn("sample", "rhyme", "--prompt", "the ☃at", "--length", "20", cwd=place)
+    assert done.returncode == 0
+    assert "never saw '☃'" in done.stderr
+    assert len(done.stdout.strip("\n")) >= len("the ☃at") + 15
+    assert "\N{REPLACEMENT CHARACTER}" not in done.stdout
+
+
+def test_weights_travel_alone(place: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes((place / "checkpoints" / "rhyme" / "model.safetensors").read_bytes())
+    done = charrnn("sample", str(weights), "--greedy", "--length", "30", cwd=tmp_path)
+    assert done.returncode == 0 and len(done.stdout) == 31
+
+
+def test_complete_takes_piped_lines(place: Path) -> None:
+    piped = "/temp 0\n/length 10\nthe c\n/temp\n/nonsense\n/bye\nnot read\n"
+    done = charrnn("complete", "rhyme", cwd=place, stdin=piped)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"the c.{10}\n", done.stdout, re.DOTALL)
+    assert "temperature is now 0.0" in done.stderr and "/nonsense: no such command" in done.stderr
+
+
+def test_runs_and_show(place: Path) -> None:
+    listed = [json.loads(line) for line in charrnn("runs", "--json", cwd=place).stdout.splitlines()]
+    assert {"rhyme", "names"} <= {run["run"] for run in listed}
+    assert all(run["bits_per_character"] > 0 for run in listed)
+    assert "rhyme" in charrnn("runs", cwd=place).stdout
+    shown = charrnn("show", "rhyme", cwd=place).stdout
+    assert "best" in shown and "bits per character" in shown and "hidden_size 16" in shown
+    assert json.loads(charrnn("show", "rhyme", "--json", cwd=place).stdout)["config"]["model"]["cell"] == "lstm"
+
+
+def test_bundled_corpora_are_listed_and_learnt_by_name(tmp_path: Path) -> None:
+    listed = [json.loads(line) for line in charrnn("corpora", "--json", cwd=tmp_path).stdout.splitlines()]
+    sizes = {row["name"]: row["characters"] for row in listed}
+    assert sizes["fables"] >= 120_000 and set(sizes) == {"fables", "towns", "quatrains-zh"}
+    done = charrnn("train", "quatrains-zh", *FAST, "--steps", "2", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_resume_goes_on(place: Path, tmp_path: Path, number: int, code: int) -> None:
+    command = [sys.executable, "-m", "charrnn", "train", str(place / "rhyme.txt"), *FAST, "--steps", "1000000"]
+    settings = {**os.environ, "JAX_NUMPY_DTYPE_PROMOTION": "standard"}
+    process = subprocess.Popen(
+        [*command, "--eval-every", "500000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=settings
+    )
+    metrics = tmp_path / "checkpoints" / "rhyme" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == code, talk
+    step = int(re.search(r"Stopped and saved at step ([\d,]+)", talk)[1].replace(",", ""))
+    assert (tmp_path / "checkpoints" / "rhyme" / "steps" / str(step)).is_dir()
+    done = charrnn("train", "--resume", "--steps", str(step + 5), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert lines[-1]["step"] == step + 5
+
+
+def test_a_closed_pipe_ends_quietly(place: Path) -> None:
+    line = (
+        f"{sys.executable} -m charrnn sample rhyme --length 100000 --ignore-eos | head -c 10; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", line], cwd=place, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr, len(done.stdout)) == (0, "", 10)
+
+
+BAD_BYTES = b"good text\n" * 300_000 + b"\xff"
+FILES: dict[str, bytes] = {
+    "empty.txt": b"",
+    "blank.txt": b"\n\n\n",
+    "short.txt": b"a short text",
+    "bad.txt": BAD_BYTES,
+    "utf16.txt": "hello".encode("utf-16"),
+    "nul.txt": b"abc\0def" * 500,
+    "good.txt": RHYME.encode() * 60,
+}
+REFUSED = [
+    (("train", "nosuch.txt"), "nosuch.txt: no such file or folder"),
+    (("train", "empty.txt"), "empty.txt: empty"),
+    (("train", "blank.txt", "--documents", "line"), "blank.txt: empty"),
+    (("train", "folder"), "folder: no text files in this folder"),
+    (("train", "short.txt"), "fewer than one window of 64"),
+    (("train", "bad.txt"), "not valid utf-8 at byte 3000000 (0xff)"),
+    (("train", "utf16.txt"), "--encoding utf-16"),
+    (("train", "nul.txt"), "NUL character near byte 3"),
+    (("train", "good.txt", "--encoding", "klingon"), "no such text encoding"),
+    (("train",), "give a text to learn"),
+    (("train", "good.txt", "--hidden", "0"), "--hidden must be at least 1, not 0"),
+    (("train", "good.txt", "--dropout", "1"), "--dropout must be less than 1"),
+    (("train", "good.txt", "--learning-rate", "nan"), "--learning-rate must be a finite number"),
+    (("train", "good.txt", "--val-fraction", "0"), "--val-fraction must be greater than 0"),
+    (("train", "good.txt", "--minutes", "-1"), "--minutes must be greater than 0"),
+    (("train", "good.txt", "--cell", "lstmm"), "'lstmm' is not one of"),
+    (("train", "good.txt", "--min-count", "1000000"), "lower --min-count"),
+    (("train", "good.txt", "--run", "../up"), "a run's name is one folder name"),
+    (("train", "--resume"), "no runs in checkpoints yet"),
+    (("sample", "nosuch"), "no run called nosuch"),
+    (("sample",), "no runs in checkpoints yet"),
+    (("sample", "--temp", "-1"), "--temp must be at least 0"),
+    (("sample", "--top-p", "0"), "--top-p must be greater than 0"),
+    (("show", "nosuch"), "no run called nosuch"),
+    (("complete", "nosuch"), "no run called nosuch"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(row[0]) for row in REFUSED])
+def test_wrong_use_gets_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    (tmp_path / "folder").mkdir()
+    for name, content in FILES.items():
+        if name in arguments:
+            (tmp_path / name).write_bytes(content)
+    done = charrnn(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+def test_mended_bytes_train(tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_bytes(RHYME.encode() * 60 + b"\xff\xfe")
+    done = charrnn("train", "bad.txt", *FAST, "--steps", "2", "--errors", "replace", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_changed_corpus_or_option_is_not_resumed(place: Path, tmp_path: Path) -> None:
+    text = tmp_path / "changing.txt"
+    text.write_text(RHYME * 60, "utf-8")
+    assert charrnn("train", "changing.txt", *FAST, "--steps", "2", cwd=tmp_path).returncode == 0
+    done = charrnn("train", "--resume", "--hidden", "17", cwd=tmp_path)
+    assert (done.returncode, "--hidden is 16 in this run" in done.stderr) == (2, True)
+    text.write_text(RHYME * 61, "utf-8")
+    done = charrnn("train", "--resume", cwd=tmp_path)
+    assert (done.returncode, "its content changed" in done.stderr) == (2, True)
+    done = charrnn("train", "changing.txt", "--run", "changing", cwd=tmp_path)
+    assert (done.returncode, "--resume to go on with it" in done.stderr) == (2, True)

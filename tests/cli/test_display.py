@@ -1,0 +1,65 @@
+"""The display, on consoles of several widths."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from charrnn.cli.complete import _command
+from charrnn.cli.display import LiveDisplay, clock, sparkline
+from charrnn.cli.options import shown
+from charrnn.trainer import Sampled, start
+from charrnn.training.loop import Trained, Validated
+
+RHYME = "the cat sat on the mat and the dog sat on the log.\n"
+
+
+def test_sparkline_spans_its_values() -> None:
+    assert sparkline([], 5) == ""
+    assert sparkline([3.0, 2.0, 1.0], 5) == "█▅▁"
+    assert len(sparkline([float(k) for k in range(1000)], 30)) == 30
+    assert sparkline([2.0, 2.0], 4) == "▁▁"
+
+
+def test_clock() -> None:
+    assert [clock(5), clock(65.4), clock(3723)] == ["0:05", "1:05", "1:02:03"]
+
+
+@pytest.mark.parametrize(("text", "terminal", "expected"), [
+    ("a\x1b[2Jb\x7f\n\t", True, "a\u241b[2Jb\u2421\n\t"),
+    ("a\x1b[2Jb\x7f\n\t", False, "a\x1b[2Jb\x7f\n\t"),
+    ("\ud800", True, "?"),
+])  # fmt: skip
+def test_control_characters_are_made_visible_on_a_terminal(text: str, terminal: bool, expected: str) -> None:
+    assert shown(text, terminal) == expected
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_the_panel_fits_any_width(tmp_path, width: int) -> None:
+    (tmp_path / "rhyme.txt").write_text(RHYME * 60, "utf-8")
+    job = start((str(tmp_path / "rhyme.txt"),), checkpoints=tmp_path / "c", hidden_size=8, steps=10)
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    display = LiveDisplay(console, job)
+    console.print(display.render())  # before the first step
+    for step in range(1, 60):
+        display.show(Trained(step, 0.1, 3.0 / step, 0.5, 0.01, 81_234.0, step, step / 60))
+    display.show(Validated(59, 1.0, 1.5, True, 60.0, None))  # type: ignore[arg-type]
+    display.show(Sampled(59, "the cat sat\x1b on the mat\n" * 20))
+    console.file = io.StringIO()
+    console.print(display.render())
+    lines = console.file.getvalue().splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    text = "\n".join(lines)
+    assert "98%" in text and "left" in text and "validation" in text and "\x1b" not in text
+    assert len(lines) < 20
+
+
+def test_commands_of_the_prompt_change_its_settings() -> None:
+    settings: dict = {}
+    assert "is now 0.5" in _command("/temp 0.5", settings)
+    assert settings == {"temperature": 0.5}
+    assert "must be at least 0" in _command("/temp -1", settings)
+    assert "takes a number" in _command("/length many", settings)
+    assert "temperature is 0.5" in _command("/temp", settings)
+    assert "Ctrl-D" in _command("/help", settings)
+    assert settings == {"temperature": 0.5}
