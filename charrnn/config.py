@@ -109,8 +109,9 @@ class TrainingConfig:
 class SampleConfig:
     """How text is drawn from a model."""
 
-    temperature: float = option(0.8, "0 always takes the likeliest character; higher is wilder.", flag="--temp", minimum=0.0,
-                                maximum=1e9)  # fmt: skip
+    temperature: float = option(
+        0.8, "0 always takes the likeliest character; higher is wilder.", flag="--temp", minimum=0.0, maximum=1e9
+    )
     length: int = option(1000, "Stop after this many characters if no end of text was drawn.", minimum=0)
     top_k: int = option(0, "Draw from the K likeliest characters; 0 is all.", minimum=0)
     top_p: float = option(1.0, "Draw from the likeliest characters that together hold this share.", above=0.0,

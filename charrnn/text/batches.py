@@ -129,9 +129,11 @@ class TrainBatches:
         streams = np.arange(self.batch_size) * self.stream_length
         batch = self.positions.look_up(time + streams, epoch)
         batch.targets[np.broadcast_to(time >= self.stream_length, batch.targets.shape)] = NO_TARGET
+        if self.positions.selection.whole_documents:
+            return batch  # a stream that begins inside a document must not look like a document's start
         if window == 0:
             batch.resets[0] = True
-        if self.reset_rate and not self.positions.selection.whole_documents:
+        if self.reset_rate:
             random = np.random.default_rng([self.positions.selection.seed, 2, step])
             batch.resets[:] |= random.random(batch.resets.shape) < self.reset_rate
         return batch

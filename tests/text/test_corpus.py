@@ -23,7 +23,6 @@ from charrnn.text.corpus import (
     prepare,
     usable_cache_folder,
 )
-from charrnn.text.vocabulary import code_points
 
 MakeCorpus = Callable[..., Corpus]
 DocumentsOf = Callable[[Corpus], list[str]]

@@ -127,7 +127,7 @@ def test_separators_may_be_written_with_escapes(tmp_path: Path, given_style: str
 
 @pytest.mark.parametrize("style", ["", "\\\n", "\\", r"\x4", r"\N{no such name}"])
 def test_unusable_separators_are_refused(tmp_path: Path, style: str) -> None:
-    with pytest.raises(ConfigError, match="^--documents "):
+    with pytest.raises(ConfigError, match=r"^--documents "):
         style_of(tmp_path, NAMES, style=style)
 
 

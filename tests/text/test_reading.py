@@ -104,8 +104,10 @@ def test_what_is_no_text_encoding_is_refused(file: Path, encoding: str) -> None:
         read(file, b"ab", encoding)
 
 
-@pytest.mark.parametrize(("encoding", "content"), [("ascii", b"caf\xe9"), ("utf-16", b"a\0b\0\0\xd8"), ("gbk", b"a\xff"),
-                                                   ("utf-32", b"abc"), ("undefined", b"a")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("encoding", "content"),
+    [("ascii", b"caf\xe9"), ("utf-16", b"a\0b\0\0\xd8"), ("gbk", b"a\xff"), ("utf-32", b"abc"), ("undefined", b"a")],
+)
 def test_bytes_that_are_not_of_their_encoding(file: Path, encoding: str, content: bytes) -> None:
     with pytest.raises(CorpusError, match=f"not (valid )?{encoding} .*--encoding"):
         read(file, content, encoding)

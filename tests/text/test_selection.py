@@ -114,5 +114,5 @@ def test_the_vocabulary_is_of_the_training_part(make_corpus: MakeCorpus) -> None
     assert vocabulary_of(train).characters == "abc"
     assert vocabulary_of(train, min_count=3).characters == "ab"
     assert vocabulary_of(train, max_vocab=1).characters == "a"
-    with pytest.raises(CorpusError, match="no character occurs 51 times .*--min-count"):
+    with pytest.raises(CorpusError, match=r"no character occurs 51 times .*--min-count"):
         vocabulary_of(train, min_count=51)

@@ -1,0 +1,173 @@
+"""The run folder: what is saved comes back to the bit, what is broken is named, names are checked."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from charrnn import checkpoint
+from charrnn.checkpoint import RunFolder, check_name, find_run, free_name, list_runs, load_weights
+from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError
+from charrnn.nn.network import create, named_arrays
+from charrnn.text.vocabulary import Vocabulary
+from charrnn.training.step import TrainState, initial_state
+
+VOCABULARY = Vocabulary("abcé\U0001f600")
+CONFIG = RunConfig(
+    ("a.txt",), "0" * 64, DataConfig(documents="file", val_fraction=0.1),
+    ModelConfig(hidden_size=6, embedding_size=3, dropout=0.0, num_layers=2),
+    TrainingConfig(seq_length=8, batch_size=2, learning_rate=0.01, eval_every=5, precision="float32"), {},
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "checkpoints", "one", CONFIG, VOCABULARY)
+
+
+def state_of(seed: int) -> TrainState:
+    state, random = initial_state(CONFIG, VOCABULARY.size), np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape) * 9).astype(leaf.dtype), state)
+
+
+def equal(one: TrainState, other: TrainState) -> bool:
+    return all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def test_what_made_the_run_comes_back(folder: RunFolder) -> None:
+    assert (folder.config(), folder.vocabulary(), folder.name) == (CONFIG, VOCABULARY, "one")
+    with pytest.raises(CheckpointError, match="of that name already"):
+        RunFolder.create(folder.path.parent, "one", CONFIG, VOCABULARY)
+
+
+def test_a_step_comes_back_to_the_bit_and_the_newest_two_are_kept(folder: RunFolder) -> None:
+    states = {step: state_of(step) for step in (5, 10, 20)}
+    for step, state in states.items():
+        folder.save_step(step, state, {"elapsed": step / 3, "best_nats": float("inf")})
+    assert folder.steps() == [10, 20]
+    state, progress, step = folder.restore(initial_state(CONFIG, VOCABULARY.size), pytest.fail)
+    assert step == 20 and progress == {"elapsed": 20 / 3, "best_nats": float("inf")}
+    assert equal(state, states[20]) and not equal(state, states[10])
+    folder.save_step(20, states[5], {})
+    assert equal(folder.restore(states[5], pytest.fail)[0], states[5])
+
+
+@pytest.mark.parametrize("damage", ["progress", "arrays", "missing"])
+def test_a_damaged_step_is_named_and_the_one_before_used(folder: RunFolder, damage: str) -> None:
+    folder.save_step(1, state_of(1), {})
+    folder.save_step(2, state_of(2), {})
+    newest = folder.path / "steps" / "2"
+    if damage == "progress":
+        (newest / "progress.json").write_text("{")
+    elif damage == "missing":
+        shutil.rmtree(newest / "state")
+    else:
+        for file in (newest / "state").rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    warnings: list[str] = []
+    state, _, step = folder.restore(state_of(0), warnings.append)
+    assert step == 1 and equal(state, state_of(1))
+    assert len(warnings) == 1 and str(newest) in warnings[0]
+    shutil.rmtree(folder.path / "steps" / "1" / "state")
+    with pytest.raises(CheckpointError, match=r"no step loads: .*steps/2 .*steps/1"):
+        folder.restore(state_of(0), warnings.append)
+    assert folder.steps() == [1, 2]
+
+
+def test_a_step_of_another_shape_is_refused(folder: RunFolder) -> None:
+    folder.save_step(1, state_of(1), {})
+    other = initial_state(CONFIG, VOCABULARY.size + 1)
+    with pytest.raises(CheckpointError, match="no step loads"):
+        folder.restore(other, pytest.fail)
+
+
+def test_a_half_written_step_is_not_listed(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.save_step(1, state_of(1), {})
+
+    def fail(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_sync_tree", fail)
+    with pytest.raises(CheckpointError, match=r"steps/2: cannot be written \(No space left on device\)"):
+        folder.save_step(2, state_of(2), {})
+    assert folder.steps() == [1]
+    assert folder.restore(state_of(0), pytest.fail)[2] == 1
+
+
+def test_weights_travel_with_all_that_sampling_needs(folder: RunFolder, tmp_path: Path) -> None:
+    network = create(CONFIG.model, VOCABULARY.size, 5)
+    with pytest.raises(CheckpointError, match="not there yet"):
+        load_weights(folder.path)
+    folder.save_weights(network, {"step": 7, "nats": 1.25})
+    copied = shutil.copy(folder.path / "model.safetensors", tmp_path / "copied.safetensors")
+    for path in (folder.path, Path(copied)):
+        config, vocabulary, loaded, validation = load_weights(path)
+        assert (config, vocabulary, validation) == (CONFIG, VOCABULARY, {"step": 7, "nats": 1.25})
+        expected, found = named_arrays(network), named_arrays(loaded)
+        assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_broken_weights_are_refused_in_one_line(folder: RunFolder) -> None:
+    folder.save_weights(create(CONFIG.model, VOCABULARY.size, 5), {})
+    path = folder.path / "model.safetensors"
+    whole, arrays = path.read_bytes(), load_file(path)
+    metadata = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])["__metadata__"]
+    bad_shape = arrays | {"head_bias": np.zeros(3, np.float32)}
+    with_nan = arrays | {"head_bias": np.full_like(arrays["head_bias"], np.nan)}
+    rows = [
+        (b"", "not a model of charrnn"),
+        (np.random.default_rng(0).bytes(1000), "not a model of charrnn"),
+        (whole[: len(whole) // 2], "not a model of charrnn"),
+        (({"head_bias": arrays["head_bias"]}, metadata), "not those of the network"),
+        ((bad_shape, metadata), r"head_bias is float32 \(3,\), not float32 \(7,\)"),
+        ((with_nan, metadata), "head_bias holds values that are not finite"),
+        ((arrays, None), "not a model of charrnn"),
+        ((arrays, metadata | {"vocabulary": "[]"}), "not a vocabulary"),
+        ((arrays, metadata | {"config": "{}"}), "not a run's configuration"),
+    ]
+    for content, message in rows:
+        path.write_bytes(content) if isinstance(content, bytes) else save_file(*content[:1], path, content[1])
+        with pytest.raises(CheckpointError, match=message) as caught:
+            load_weights(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_metrics_have_neither_gap_nor_duplicate_after_a_resume(folder: RunFolder) -> None:
+    assert folder.metrics() == []
+    for step in range(5):
+        folder.append_metrics({"event": "train", "step": step})
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "tr')
+    assert [event["step"] for event in folder.metrics()] == [0, 1, 2, 3, 4]
+    folder.truncate_metrics(2)
+    folder.append_metrics({"event": "train", "step": 3})
+    assert [event["step"] for event in folder.metrics()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\\b", "a\nb", "x" * 101, "é" * 60])
+def test_names_that_are_no_folder_names_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="--run"):
+        check_name(name)
+
+
+def test_runs_are_found_by_name_by_path_and_by_age(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    with pytest.raises(RunNotFoundError, match="no runs in"):
+        find_run(None, checkpoints)
+    for name in ("fables", "café 1"):
+        RunFolder.create(checkpoints, name, CONFIG, VOCABULARY)
+    assert find_run("fables", checkpoints) == checkpoints / "fables" == find_run(str(checkpoints / "fables"), Path("x"))
+    folder = RunFolder(checkpoints / "fables")
+    folder.save_weights(create(CONFIG.model, VOCABULARY.size, 0), {})
+    assert find_run(None, checkpoints) == checkpoints / "fables"
+    assert [run.name for run in list_runs(checkpoints)] == ["café 1", "fables"]
+    with pytest.raises(RunNotFoundError, match="did you mean fables"):
+        find_run("fable", checkpoints)
+    assert (free_name(checkpoints, "fables"), free_name(checkpoints, "new")) == ("fables-2", "new")
