@@ -120,18 +120,21 @@ def _blank_lines(codes: np.ndarray, at_file_start: bool) -> tuple[np.ndarray, in
     """
     newline = codes == _NEWLINE
     white = newline | (codes == _RETURN) | (codes == 32) | (codes == 9)
-    edges = np.flatnonzero(np.diff(white.astype(np.int8), prepend=0, append=0))
+    bounded = np.concatenate([[False], white, [False]])
+    edges = np.flatnonzero(bounded[1:] != bounded[:-1])
     starts, ends = edges[::2], edges[1::2]
     decided = len(codes)
     if len(ends) and ends[-1] == len(codes) and ends[-1] - starts[-1] < _LONGEST_HELD_RUN:
         decided = int(starts[-1])
         starts, ends = starts[:-1], ends[:-1]
-    newlines_before = np.concatenate([[0], np.cumsum(newline)])
-    count = newlines_before[ends] - newlines_before[starts]
+    long_enough = (ends - starts > 1) | (starts == 0)  # spares a look into every space between words
+    starts, ends = starts[long_enough], ends[long_enough]
+    newlines = np.flatnonzero(newline)
+    newlines_before_end = np.searchsorted(newlines, ends)
+    count = newlines_before_end - np.searchsorted(newlines, starts)
     needed = np.where((starts == 0) & at_file_start, 1, 2)
-    last_newline = np.maximum.accumulate(np.where(newline, np.arange(len(codes)), -1))
-    starts, ends = starts[count >= needed], ends[count >= needed]
-    return _mask(len(codes), starts, last_newline[ends - 1] + 1), decided
+    blank = count >= needed
+    return _mask(len(codes), starts[blank], newlines[newlines_before_end[blank] - 1] + 1), decided
 
 
 def _occurrences(codes: np.ndarray, separator: str) -> tuple[np.ndarray, int]:

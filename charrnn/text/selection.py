@@ -4,6 +4,7 @@ Documents are handled in shards of consecutive ones, so that memory stays consta
 there are; the choice within a shard is a pure function of the seed and the shard's number.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -49,7 +50,7 @@ class Selection:
     def shard(self, index: int) -> np.ndarray:
         """The `[n, 2]` spans of this part in one shard, in the order of the text."""
         first = index * SHARD
-        spans = np.array(self.corpus.spans[first : first + SHARD])
+        spans = _read(self.corpus.spans, first, min(first + SHARD, len(self.corpus.spans)))
         if not self.whole_documents:
             cut = spans[:, 0] + (np.diff(spans)[:, 0] * (1 - self.val_fraction)).astype(np.int64)
             spans[:, int(self.part == "train")] = cut
@@ -114,11 +115,13 @@ def _rounded_share(documents: int, fraction: float) -> int:
     return max(int(documents * fraction), 1) if documents else 0
 
 
-def _read(symbols: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Symbols read rather than mapped, so that a pass over a large corpus does not fill memory."""
-    if isinstance(symbols, np.memmap) and symbols.filename:
-        return np.fromfile(symbols.filename, symbols.dtype, stop - start, offset=start * symbols.itemsize)
-    return symbols[start:stop]
+def _read(rows: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Some rows, read rather than mapped, so that a pass over a large corpus does not fill memory."""
+    if not isinstance(rows, np.memmap) or not rows.filename:
+        return np.array(rows[start:stop])
+    shape = (stop - start, *rows.shape[1:])
+    row_bytes = rows.itemsize * math.prod(rows.shape[1:])
+    return np.fromfile(rows.filename, rows.dtype, math.prod(shape), offset=start * row_bytes).reshape(shape)
 
 
 def _covered(spans: np.ndarray, start: int, stop: int) -> np.ndarray:
