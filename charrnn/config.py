@@ -136,7 +136,7 @@ class RunConfig:
 
     def to_json(self) -> str:
         """This configuration as indented JSON text; `from_json` is its inverse."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":

@@ -16,7 +16,7 @@ from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, f
 from charrnn.errors import ConfigError, CorpusError, RunNotFoundError
 from charrnn.model import Model, load
 from charrnn.text.bundled import resolve_sources
-from charrnn.text.corpus import Corpus, prepare
+from charrnn.text.corpus import Corpus, find_prepared, prepare
 from charrnn.text.selection import split, vocabulary_of
 from charrnn.training import loop
 from charrnn.training.devices import resolve_precision
@@ -122,7 +122,10 @@ def _continue(
     folder = _run_to_continue(corpus, run, checkpoints)
     config, vocabulary = folder.config(), folder.vocabulary()
     config = _with_changes(config, options)
-    prepared, _, notes = _prepare(corpus or config.corpus, config.data, progress)
+    if corpus or "-" not in config.corpus:
+        prepared, _, notes = _prepare(corpus or config.corpus, config.data, progress)
+    else:
+        prepared, notes = _piped_before(folder, config), []
     if prepared.fingerprint != config.corpus_hash:
         raise CorpusError(
             f"the corpus is not the one that run {folder.name} learnt (its content changed); "
@@ -131,6 +134,18 @@ def _continue(
     parts = split(prepared, config.data.val_fraction or 0.1, config.training.seed)
     folder.write_config(config)
     return Job(loop.Task.of(config, vocabulary, *parts, folder), prepared, tuple(notes), True)
+
+
+def _piped_before(folder: RunFolder, config: RunConfig) -> Corpus:
+    """The text that a run read from a pipe, as it was prepared then."""
+    data = config.data
+    prepared = find_prepared(config.corpus_hash, data.documents, data.encoding, data.errors)
+    if prepared is None:
+        raise CorpusError(
+            f"run {folder.name} read its text from a pipe and the cache no longer holds it; "
+            f"pipe it again: ... | charrnn train - --resume --run {folder.name}"
+        )
+    return prepared
 
 
 def _run_to_continue(corpus: tuple[str, ...], run: str | None, checkpoints: Path) -> RunFolder:

@@ -20,7 +20,7 @@ import numpy as np
 
 from charrnn.errors import CorpusError
 from charrnn.text.documents import DocumentFinder, require_documents, resolve_style
-from charrnn.text.reading import content_hash, decoded_blocks, find_files
+from charrnn.text.reading import content_hash, decoded_blocks, find_files, remove_spooled
 from charrnn.text.vocabulary import code_points
 
 _FORMAT = 1
@@ -113,15 +113,13 @@ def prepare(
     except OSError as error:
         raise CorpusError(f"{error.filename or cache}: cannot prepare the corpus ({error.strerror})") from error
     finally:
-        for path in files:
-            if path.parent == spool:
-                path.unlink(missing_ok=True)
+        remove_spooled(files, spool)
 
 
 def find_prepared(fingerprint: str, style: str, encoding: str, errors: str) -> Corpus | None:
     """The corpus of that content if it is still in the user's cache, else None."""
     with contextlib.suppress(OSError, ValueError, KeyError):
-        return Corpus.open(default_cache_folder() / "corpora" / cache_key(fingerprint, style, encoding, errors))
+        return Corpus.open(usable_cache_folder() / "corpora" / cache_key(fingerprint, style, encoding, errors))
     return None
 
 

@@ -28,28 +28,41 @@ def find_files(sources: Sequence[str | Path], spool_folder: Path) -> list[Path]:
     `spool_folder` first. Raises CorpusError for what does not exist, cannot be read or is no text.
     """
     files: list[Path] = []
-    for source in sources:
-        if str(source) == "-":
-            files.append(_spool(sys.stdin.buffer, spool_folder))
-            continue
-        path = Path(source)
-        try:
-            mode = path.stat().st_mode
-            if stat.S_ISDIR(mode):
-                files.extend(_text_files_below(path))
-            elif stat.S_ISFIFO(mode):
-                with path.open("rb") as pipe:
-                    files.append(_spool(pipe, spool_folder))
-            elif stat.S_ISREG(mode):
-                path.open("rb").close()
-                files.append(path)
-            else:
-                raise CorpusError(f"{path}: neither a file nor a folder; give a text file, a folder or - for a pipe")
-        except FileNotFoundError:
-            raise CorpusError(f"{path}: no such file or folder; `charrnn corpora` lists the bundled texts") from None
-        except OSError as error:
-            raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        for source in sources:
+            files.extend(_files_of(source, spool_folder))
+    except CorpusError:
+        remove_spooled(files, spool_folder)
+        raise
     return files
+
+
+def remove_spooled(files: Sequence[Path], spool_folder: Path) -> None:
+    """Remove those of the files that were read from a pipe."""
+    for path in files:
+        if path.parent == spool_folder:
+            path.unlink(missing_ok=True)
+
+
+def _files_of(source: str | Path, spool_folder: Path) -> list[Path]:
+    if str(source) == "-":
+        return [_spool(sys.stdin.buffer, spool_folder)]
+    path = Path(source)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return _text_files_below(path)
+        if stat.S_ISFIFO(mode):
+            with path.open("rb") as pipe:
+                return [_spool(pipe, spool_folder)]
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+            return [path]
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file or folder; `charrnn corpora` lists the bundled texts") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+    raise CorpusError(f"{path}: neither a file nor a folder; give a text file, a folder or - for a pipe")
 
 
 def _spool(pipe: BinaryIO, folder: Path) -> Path:
