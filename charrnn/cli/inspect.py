@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from charrnn.cli.options import checkpoints_option, run_argument
+from charrnn.errors import CheckpointError
 
 _BITS = 1.4426950408889634
 
@@ -22,7 +23,12 @@ def runs(checkpoints: Path, as_json: bool) -> None:
 
     from charrnn.checkpoint import list_runs
 
-    found = [_facts(folder) for folder in reversed(list_runs(checkpoints))]
+    found = []
+    for folder in reversed(list_runs(checkpoints)):
+        try:
+            found.append(_facts(folder))
+        except CheckpointError as error:
+            click.echo(f"warning: {error}", err=True)
     if as_json:
         for facts in found:
             click.echo(json.dumps(facts, ensure_ascii=False))

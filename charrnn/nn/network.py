@@ -160,9 +160,9 @@ look_up.defvjp(_look_up_forward, _look_up_backward)
 def drop(values: Array, rate: float, key: Array) -> Array:
     """Set a share `rate` of the values to zero and scale the rest to keep the mean (Srivastava 2014)."""
     # Eight random bits a value are enough and cost a quarter of thirty-two.
-    threshold = round((1 - rate) * 256)
-    kept = jax.random.bits(key, values.shape, jnp.uint8) < np.uint8(min(threshold, 255))
-    return jnp.where(kept, values * (256 / min(threshold, 255)), jnp.zeros((), values.dtype))
+    threshold = min(max(round((1 - rate) * 256), 1), 255)
+    kept = jax.random.bits(key, values.shape, jnp.uint8) < np.uint8(threshold)
+    return jnp.where(kept, values * (256 / threshold), jnp.zeros((), values.dtype))
 
 
 def named_arrays(network: Network) -> dict[str, Array]:

@@ -100,6 +100,15 @@ def test_runs_and_show(place: Path) -> None:
     assert json.loads(charrnn("show", "rhyme", "--json", cwd=place).stdout)["config"]["model"]["cell"] == "lstm"
 
 
+def test_a_broken_run_does_not_hide_the_others(place: Path, tmp_path: Path) -> None:
+    for name, config in (("good", (place / "checkpoints" / "rhyme" / "config.json").read_text()), ("broken", "{")):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "config.json").write_text(config)
+    done = charrnn("runs", "--json", cwd=tmp_path)
+    assert [json.loads(line)["run"] for line in done.stdout.splitlines()] == ["good"]
+    assert (done.returncode, "broken/config.json: cannot be read" in done.stderr) == (0, True)
+
+
 def test_bundled_corpora_are_listed_and_learnt_by_name(tmp_path: Path) -> None:
     listed = [json.loads(line) for line in charrnn("corpora", "--json", cwd=tmp_path).stdout.splitlines()]
     sizes = {row["name"]: row["characters"] for row in listed}

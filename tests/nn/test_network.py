@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import export
 
 from charrnn.config import ModelConfig
 from charrnn.nn import network as nw
+from charrnn.nn import recurrence
 from charrnn.nn.network import create, drop, look_up, named_arrays, with_arrays
 
 V, T, B = 11, 9, 4
@@ -40,6 +42,50 @@ def test_the_single_step_is_the_window_cut_small(cell, layers, embedding):
 
 
 @every_shape
+def test_the_folded_input_is_the_product_with_a_vector(cell, layers, embedding):
+    network, (inputs, resets) = make(cell, layers, embedding), window()
+    vectors = jnp.eye(V) if network.embedding is None else network.embedding[...]
+    hidden = jnp.where(resets[..., None], 0.0, vectors[inputs])  # a document starts from the zero vector
+    for layer, state in zip(network.layers, network.initial_carry(B), strict=True):
+        projected = layer.project(hidden, "float32")
+        hidden, _ = recurrence.run(layer.cell, layer.recurrent_kernel[...], projected, state, resets, "float32")
+    logits, _ = network(inputs, resets, network.initial_carry(B))
+    np.testing.assert_allclose(logits, network.head(hidden, "float32"), rtol=2e-4, atol=2e-5)
+
+
+@every_shape
+def test_the_gradient_of_the_window_is_that_of_its_steps(cell, layers, embedding):
+    network, (inputs, resets) = make(cell, layers, embedding), window()
+
+    def whole(network: nw.Network) -> jax.Array:
+        return (network(inputs, resets, network.initial_carry(B))[0] ** 2).sum()
+
+    def stepwise(network: nw.Network) -> jax.Array:
+        table, carry, total = network.first_projections("float32"), network.initial_carry(B), jnp.zeros(())
+        for t in range(T):
+            carry = jax.tree.map(lambda part, fresh=resets[t]: jnp.where(fresh[:, None], 0.0, part), carry)
+            logits, carry = network.step(table, inputs[t], resets[t], carry, "float32")
+            total += (logits**2).sum()
+        return total
+
+    ours, plain = (jax.tree.leaves(jax.jit(jax.grad(loss))(network)) for loss in (whole, stepwise))
+    for found, expected in zip(ours, plain, strict=True):
+        assert float(jnp.linalg.norm(found - expected)) < 1e-5 * float(jnp.linalg.norm(expected))
+
+
+@every_shape
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_carry_and_the_logits_stay_float32(cell, layers, embedding, precision):
+    network, (inputs, resets) = make(cell, layers, embedding), window()
+    carry, table = network.initial_carry(B), network.first_projections(precision)
+    for arrays in (
+        network(inputs, resets, carry, precision=precision),
+        network.step(table, inputs[0], resets[0], carry, precision),
+    ):
+        assert {str(array.dtype) for array in jax.tree.leaves(arrays)} == {"float32"}
+
+
+@every_shape
 def test_a_reset_hides_the_character_before(cell, layers, embedding):
     network, (inputs, resets) = make(cell, layers, embedding), window()
     other = inputs.at[5, 2].set((inputs[5, 2] + 1) % V)
@@ -60,6 +106,18 @@ def test_look_up_has_the_gradient_of_indexing(rows, dtype):
     np.testing.assert_allclose(ours.astype(jnp.float32), plain.astype(jnp.float32), rtol=2e-2, atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [7, 2048, 2049])
+def test_look_up_sums_in_float64_where_asked(rows):
+    with jax.enable_x64(True):
+        random = np.random.default_rng(3)
+        table, ids = jnp.asarray(random.normal(size=(rows, 5))), jnp.asarray(random.integers(0, 7, (6, 3)))
+        ours, plain = (
+            jax.grad(lambda table, rows_of=rows_of: (rows_of(table, ids) ** 3).sum())(table)
+            for rows_of in (look_up, lambda table, ids: table[ids])
+        )
+        np.testing.assert_allclose(ours, plain, rtol=1e-12)
+
+
 @every_shape
 def test_named_arrays_are_the_network(cell, layers, embedding):
     network, other = make(cell, layers, embedding), make(cell, layers, embedding, seed=1)
@@ -78,11 +136,16 @@ def test_a_network_is_reproducible_from_its_seed():
     assert not (first["head_kernel"] == other["head_kernel"]).all()
 
 
-def test_initialisation():
-    layer = create(ModelConfig(hidden_size=8, embedding_size=4, forget_bias=2.0), V, 0).layers[0]
-    for block in jnp.split(layer.recurrent_kernel[...], 4, -1):
-        np.testing.assert_allclose(block @ block.T, np.eye(8), atol=1e-5)
-    np.testing.assert_array_equal(layer.bias[...], np.repeat([0, 2, 0, 0], 8))
+@pytest.mark.parametrize(("cell", "bias"), [("lstm", [0, 2, 0, 0]), ("gru", [0, 0, 0])])
+def test_initialisation(cell, bias):
+    config = ModelConfig(cell=cell, num_layers=2, hidden_size=8, embedding_size=4, forget_bias=2.0)
+    for layer in create(config, V, 0).layers:
+        for block in jnp.split(layer.recurrent_kernel[...], len(bias), -1):
+            np.testing.assert_allclose(block @ block.T, np.eye(8), atol=1e-5)
+        np.testing.assert_array_equal(layer.bias[...], np.repeat(bias, 8))
+
+
+def test_one_hot_rows_have_unit_scale():
     one_hot = create(ModelConfig(hidden_size=64, embedding_size=0), 50, 0).layers[0].input_kernel[...]
     assert 0.9 < float(one_hot.std()) < 1.1
 
@@ -92,6 +155,14 @@ def test_drop_keeps_the_mean(rate):
     values = drop(jnp.ones(200_000), rate, jax.random.key(0))
     assert float((values == 0).mean()) == pytest.approx(rate, abs=0.01)
     assert float(values.mean()) == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.998, 0.999, 0.99999])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_drop_at_the_ends_of_its_range(rate, dtype):
+    values = drop(jnp.ones(200_000, dtype), rate, jax.random.key(0))
+    assert str(values.dtype) == dtype and bool(jnp.isfinite(values).all())
+    assert float((values == 0).mean()) == pytest.approx(rate, abs=0.005)
 
 
 def test_dropout_needs_a_key_and_differs_by_key():
@@ -117,3 +188,31 @@ def test_the_gradient_lowers_for_accelerators(platform, precision):
         return jax.tree.leaves(jax.grad(loss)(jax.tree.unflatten(structure, leaves)))
 
     assert export.export(gradient, platforms=[platform])(leaves, inputs, resets).platforms == (platform,)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("embedding", [0, 6])
+def test_every_cell_learns_a_short_text_by_heart(cell, embedding):
+    # "abcabdabe..." needs a memory: what follows "ab" depends on what came three characters before.
+    text = jnp.asarray([2, 3, 4, 2, 3, 5, 2, 3, 6, 7] * 4, jnp.int32)[:, None]
+    resets = jnp.zeros(text.shape, bool).at[0].set(True)
+    network = create(ModelConfig(cell=cell, num_layers=1, hidden_size=32, embedding_size=embedding), V, 0)
+    optimizer = optax.adam(0.02)
+
+    def loss(network: nw.Network) -> jax.Array:
+        inputs = jnp.concatenate([jnp.zeros_like(text[:1]), text[:-1]])
+        logits, _ = network(inputs, resets, network.initial_carry(1))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, text).mean()
+
+    @jax.jit
+    def learn(network: nw.Network) -> tuple[jax.Array, jax.Array]:
+        def update(_: int, pair: tuple) -> tuple:
+            network, state = pair
+            updates, state = optimizer.update(jax.grad(loss)(network), state)
+            return optax.apply_updates(network, updates), state
+
+        return loss(network), loss(jax.lax.fori_loop(0, 200, update, (network, optimizer.init(network)))[0])
+
+    with jax.numpy_dtype_promotion("standard"):  # Optax's adam mixes its integer count with floats
+        before, after = learn(network)
+    assert before > 1.5 and after < 0.01

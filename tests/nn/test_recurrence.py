@@ -92,6 +92,23 @@ def test_lstm_is_flax_own():
     np.testing.assert_allclose(ours[1], c, rtol=1e-4, atol=1e-6)
 
 
+def test_gru_is_flax_own_where_the_equations_agree():
+    # Flax resets after the candidate's product, as cuDNN does: r * (h U_n). Where U_n is diagonal
+    # that equals our (r * h) U_n; elsewhere the two are different cells.
+    cell, kernel, projected, state, _ = problem("gru", np.float32)
+    diagonal = jnp.tile(jnp.eye(H, dtype=jnp.float32), (1, 3))
+    kernel = jnp.where(jnp.arange(3 * H)[None] < 2 * H, kernel, kernel * diagonal)
+    flax = nnx.GRUCell(3 * H, H, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    flax.dense_i.kernel[...], flax.dense_i.bias[...] = jnp.eye(3 * H, dtype=jnp.float32), jnp.zeros(3 * H, jnp.float32)
+    flax.dense_h.kernel[...] = kernel
+    (h,) = state
+    with jax.numpy_rank_promotion("allow"):
+        for t in range(T):
+            h, _ = flax(h, projected[t])
+    ours = recurrence.run(cell, kernel, projected, state, jnp.zeros((T, B), bool), "float32")[1]
+    np.testing.assert_allclose(ours[0], h, rtol=1e-4, atol=1e-6)
+
+
 def gradients(run: Callable, kernel, projected, state):
     def scalar(kernel, projected, state):
         outputs, final = run(kernel, projected, state)
@@ -133,12 +150,25 @@ def test_chunks_with_carried_state_are_the_whole(name):
 
 
 @every_cell
-def test_a_reset_is_a_new_sequence(name):
+@pytest.mark.parametrize(("row", "start"), [(0, 4), (1, 0), (2, 9)])
+def test_a_reset_is_a_new_sequence(name, row, start):
     cell, kernel, projected, state, resets = problem(name)
     outputs, _ = recurrence.run(cell, kernel, projected, state, resets, "float64")
     zero = tuple(jnp.zeros_like(part) for part in state)
-    apart, _ = recurrence.run(cell, kernel, projected[4:], zero, jnp.zeros((T - 4, B), bool), "float64")
-    np.testing.assert_allclose(outputs[4:, 0], apart[:, 0], rtol=1e-12)
+    apart, _ = recurrence.run(cell, kernel, projected[start:], zero, jnp.zeros((T - start, B), bool), "float64")
+    np.testing.assert_allclose(outputs[start:, row], apart[:, row], rtol=1e-12)
+
+
+@every_cell
+def test_no_gradient_crosses_a_reset(name):
+    cell, kernel, projected, state, resets = problem(name)
+
+    def after(projected: jax.Array, state: tuple) -> jax.Array:
+        return recurrence.run(cell, kernel, projected, state, resets, "float64")[0][4:, 0].sum()
+
+    projected_gradient, state_gradient = jax.grad(after, argnums=(0, 1))(projected, state)
+    assert not projected_gradient[:4].any() and projected_gradient[4:, 0].any(-1).all()
+    assert not any(part.any() for part in state_gradient)
 
 
 @every_cell
