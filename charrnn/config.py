@@ -13,11 +13,18 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from charrnn.errors import ConfigError
 
-Cell = Literal["lstm", "gru"]
+Cell = Literal[
+    "rnn", "rnn-relu", "lstm", "lstm-peephole", "lstm-coupled", "mogrifier-lstm",
+    "gru", "gru-reset-after", "gru-simple", "mgu", "sru", "mingru", "minlstm",
+]  # fmt: skip
 Size = Literal["auto", "tiny", "small", "medium", "large"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 DecodeErrors = Literal["strict", "replace", "ignore"]
+
+_WITH_OUTPUT_GATE = ("lstm", "lstm-peephole", "lstm-coupled", "mogrifier-lstm")
+_WITHOUT_GATES = ("rnn", "rnn-relu")
+_WITHOUT_RECURRENT_MATRIX = ("sru", "mingru", "minlstm")
 
 
 def option(
@@ -30,16 +37,17 @@ def option(
     maximum: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    cells: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field that is also a command-line option.
 
     `minimum` and `maximum` are inclusive bounds, `above` and `below` exclusive ones; `flag` is the
     option's name where it is not the field's own, and a field whose default is None is derived
-    from the text and the budget when it is not given.
+    from the text and the budget when it is not given. `cells` are those for which it means anything.
     """
     metadata = {
         "help": help, "flag": flag, "metavar": metavar,
-        "minimum": minimum, "maximum": maximum, "above": above, "below": below,
+        "minimum": minimum, "maximum": maximum, "above": above, "below": below, "cells": cells,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -75,7 +83,27 @@ class ModelConfig:
     )
     dropout: float | None = option(None, "Share of units dropped between layers and before the head.", minimum=0.0,
                                    below=1.0)  # fmt: skip
-    forget_bias: float = option(1.0, "Initial bias of the LSTM's forget gate.", minimum=-20.0, maximum=20.0)
+    variational: bool = option(False, "Drop the same units throughout a window (Gal & Ghahramani 2016).")
+    weight_drop: float = option(
+        0.0, "Share of the recurrent weights dropped, anew for every window (Merity 2017).", minimum=0.0, below=1.0,
+        cells=tuple(cell for cell in get_args(Cell) if cell not in _WITHOUT_RECURRENT_MATRIX),
+    )  # fmt: skip
+    residual: bool = option(False, "Add each layer's input to its output, from the second layer on.")
+    forget_bias: float | None = option(
+        None, "Initial bias towards keeping the state: 1 for the LSTMs, 0 for the others when not given.",
+        minimum=-20.0, maximum=20.0, cells=tuple(cell for cell in get_args(Cell) if cell not in _WITHOUT_GATES),
+    )  # fmt: skip
+    output_bias: float | None = option(
+        None, "Initial bias of an LSTM's output gate; 0 when not given.", minimum=-20.0, maximum=20.0,
+        cells=_WITH_OUTPUT_GATE,
+    )  # fmt: skip
+    mogrifier_rounds: int | None = option(
+        None, "Rounds in which input and state gate each other; 5 when not given.", minimum=0, maximum=100,
+        cells=("mogrifier-lstm",),
+    )  # fmt: skip
+    mogrifier_rank: int | None = option(
+        None, "Rank of the rounds' matrices; 32 when not given.", minimum=1, maximum=65536, cells=("mogrifier-lstm",)
+    )
 
 
 @dataclass(frozen=True)
@@ -197,6 +225,20 @@ def validate(config: Any) -> None:
             raise ConfigError(f"{name} must be {kind}, not {value!r}")
         if plain in (int, float):
             _check_bounds(name, value, field.metadata)
+        cells = field.metadata["cells"]
+        if cells and value != field.default and config.cell not in cells:
+            raise ConfigError(f"{name} does nothing for --cell {config.cell}; it is for {', '.join(cells)}")
+    if isinstance(config, ModelConfig):
+        _check_model(config)
+
+
+def _check_model(config: ModelConfig) -> None:
+    if config.cell == "mogrifier-lstm" and config.embedding_size == 0:
+        raise ConfigError("--cell mogrifier-lstm gates its input vectors, so --embedding must be at least 1")
+    if config.variational and config.dropout == 0:
+        raise ConfigError("--variational is a way to drop units, so --dropout must be above 0")
+    if config.residual and config.num_layers == 1:
+        raise ConfigError("--residual needs --layers 2 or more")
 
 
 def _is_a(value: Any, plain: type) -> bool:

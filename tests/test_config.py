@@ -59,7 +59,22 @@ def values_of(config_class: type, field: dataclasses.Field[Any]) -> st.SearchStr
 def configs(config_class: type) -> st.SearchStrategy[Any]:
     """Any valid configuration of a class."""
     fields = dataclasses.fields(config_class)
-    return st.builds(config_class, **{field.name: values_of(config_class, field) for field in fields})
+    return st.builds(config_class, **{field.name: values_of(config_class, field) for field in fields}).map(consistent)
+
+
+def consistent(config: Any) -> Any:
+    """A configuration without the options that do nothing beside its others."""
+    fields = dataclasses.fields(config)
+    idle = {field.name: field.default for field in fields if field.metadata["cells"]
+            and config.cell not in field.metadata["cells"]}  # fmt: skip
+    if isinstance(config, ModelConfig):
+        if config.cell == "mogrifier-lstm" and config.embedding_size == 0:
+            idle["embedding_size"] = None
+        if config.dropout == 0:
+            idle["variational"] = False
+        if config.num_layers == 1:
+            idle["residual"] = False
+    return dataclasses.replace(config, **idle)
 
 
 runs = st.builds(
@@ -112,8 +127,9 @@ def test_bounds_hold_exactly(config_class: type, field: dataclasses.Field[Any], 
     whole = value_types(config_class)[field.name][0] is int
     direction = math.inf if key in ("maximum", "below") else -math.inf
     beyond = bound + int(math.copysign(1, direction)) if whole else math.nextafter(bound, direction)
+    cell = {"cell": field.metadata["cells"][0]} if field.metadata["cells"] else {}
     if key in ("minimum", "maximum"):
-        validate(config_class(**{field.name: bound}))
+        validate(config_class(**{field.name: bound, **cell}))
     for outside in [beyond] + [bound] * (key in ("above", "below")):
         with pytest.raises(ConfigError, match=rf"^{flag_of(field)} must be "):
             validate(config_class(**{field.name: outside}))
@@ -136,6 +152,23 @@ def test_wrong_types_are_refused(config_class: type, field: dataclasses.Field[An
 def test_every_option_has_help(config_class: type, field: dataclasses.Field[Any]) -> None:
     assert field.metadata["help"].endswith(".")
     assert flag_of(field).startswith("--") and "_" not in flag_of(field)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": "rnn", "forget_bias": 1.0}, "--forget-bias does nothing for --cell rnn; it is for lstm"),
+        ({"cell": "gru", "output_bias": 1.0}, "--output-bias does nothing for --cell gru; it is for lstm"),
+        ({"cell": "mingru", "weight_drop": 0.5}, "--weight-drop does nothing for --cell mingru; it is for rnn"),
+        ({"mogrifier_rounds": 3}, "--mogrifier-rounds does nothing for --cell lstm; it is for mogrifier-lstm"),
+        ({"cell": "mogrifier-lstm", "embedding_size": 0}, "--embedding must be at least 1"),
+        ({"residual": True}, "--residual needs --layers 2"),
+        ({"variational": True, "dropout": 0.0}, "--dropout must be above 0"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(ModelConfig(**options))
 
 
 @pytest.mark.parametrize("value", [65_537, 1_234_567, 10**400])

@@ -16,7 +16,7 @@ FLOORS = {
     "nn": 1, "text": 1,
     "checkpoint": 2,
     "training": 3, "generation": 3,
-    "__init__": 4, "model": 4, "trainer": 4,
+    "__init__": 4, "model": 4, "trainer": 4, "gradients": 4,
     "cli": 5, "__main__": 6,
 }  # fmt: skip
 SIDE_BY_SIDE = {"training", "generation"}
@@ -84,7 +84,7 @@ def test_file_is_not_long(file: Path) -> None:
     assert len(file.read_text("utf-8").splitlines()) <= LONGEST_FILE
 
 
-@pytest.mark.parametrize("command", ["", "train", "sample", "complete"])
+@pytest.mark.parametrize("command", ["", "train", "sample", "complete", "bench gradients"])
 def test_help_imports_neither_jax_nor_numpy(command: str) -> None:
     script = (
         "import sys; from charrnn.cli.main import cli\n"

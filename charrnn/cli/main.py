@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from charrnn import __version__
+from charrnn.cli.bench import bench
 from charrnn.cli.complete import complete
 from charrnn.cli.inspect import corpora, runs, show
 from charrnn.cli.sample import sample
@@ -52,7 +53,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sample, complete, runs, show, corpora):
+for command in (train, sample, complete, runs, show, corpora, bench):
     cli.add_command(command)
 
 

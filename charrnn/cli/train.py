@@ -58,8 +58,9 @@ def _train(
 
     from charrnn.cli.display import make_display, reading_progress
     from charrnn.trainer import start
-    from charrnn.training.devices import keep_compiled_programs
+    from charrnn.training.devices import keep_compiled_programs, use_every_core
 
+    use_every_core()
     keep_compiled_programs()
     console = Console(stderr=True, highlight=False)
     with reading_progress(console, quiet) as progress:

@@ -1,6 +1,6 @@
 """The network: characters in, a stack of recurrent layers, logits of the next character out."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,63 @@ from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
 from charrnn.nn.arrays import Array, Carry, State, add_bias, product, storage_type
 from charrnn.nn.cells import make_cell
+from charrnn.nn.recurrence import Weights
+
+
+class Dropout(NamedTuple):
+    """What training leaves out at random.
+
+    units: share of each layer's outputs, anew at every character, or with `variational` the same
+    ones throughout a window (Gal & Ghahramani 2016). weights: share of the recurrent matrices (Merity 2017).
+    """
+
+    units: float = 0.0
+    variational: bool = False
+    weights: float = 0.0
+
+
+NO_DROPOUT = Dropout()
 
 
 class Layer(nnx.Module):
-    """One recurrent layer's weights: `input_kernel [E, G*H]`, `recurrent_kernel [H, G*H]`, `bias [G*H]`."""
+    """One recurrent layer's weights.
+
+    `input_kernel [E, G*H]` and `bias [G*H]` where the cell has input gates, and the cell's own
+    matrices and vectors by their names.
+    """
 
     def __init__(self, input_size: int, config: ModelConfig, rngs: nnx.Rngs):
-        hidden_size = _known(config.hidden_size)
-        self.cell = nnx.static(make_cell(config.cell, config.forget_bias))
-        gates = self.cell.gates
-        glorot, orthogonal = nnx.initializers.glorot_uniform(), nnx.initializers.orthogonal()
-        self.input_kernel = nnx.Param(_by_gate(glorot, rngs, gates, input_size, hidden_size))
-        self.recurrent_kernel = nnx.Param(_by_gate(orthogonal, rngs, gates, hidden_size, hidden_size))
-        self.bias = nnx.Param(jnp.asarray(self.cell.initial_bias(hidden_size), jnp.float32))
+        hidden_size, cell = _known(config.hidden_size), make_cell(config)
+        self.cell, self.hidden_size = nnx.static(cell), nnx.static(hidden_size)
+        self.kernel_names = nnx.static(tuple(cell.kernels(input_size, hidden_size)))
+        self.vector_names = nnx.static(tuple(cell.vectors(hidden_size)))
+        self.input_kernel: Any = nnx.data(None)
+        self.bias: Any = nnx.data(None)
+        if cell.input_gates:
+            blocks = (hidden_size,) * cell.input_gates
+            self.input_kernel = nnx.Param(_by_block("glorot", rngs, input_size, blocks))
+            self.bias = nnx.Param(jnp.asarray(cell.initial_bias(hidden_size), jnp.float32))
+        for name, kernel in cell.kernels(input_size, hidden_size).items():
+            setattr(self, name, nnx.Param(_by_block(kernel.initial, rngs, kernel.rows, kernel.blocks)))
+        for name, values in cell.vectors(hidden_size).items():
+            setattr(self, name, nnx.Param(jnp.asarray(values, jnp.float32)))
+
+    @property
+    def weights(self) -> Weights:
+        """What the recurrence multiplies with at every step."""
+        kernels, vectors = ({name: getattr(self, name)[...] for name in names}
+                            for names in (self.kernel_names, self.vector_names))  # fmt: skip
+        return Weights(kernels, vectors)
 
     def project(self, inputs: Array, precision: str) -> Array:
-        """The input's part of the pre-activations, bias included: `[..., E]` to `[..., G*H]`."""
+        """The input's part of the gates, bias included: `[..., E]` to `[..., G*H]`; the input itself if none."""
+        if self.input_kernel is None:
+            return inputs
         return add_bias(product(inputs, self.input_kernel[...], precision), self.bias[...])
+
+    def initial_state(self, batch_size: int, dtype: jnp.dtype) -> State:
+        """Zeros, parts `[B, H]`."""
+        return tuple(jnp.zeros((batch_size, self.hidden_size), dtype) for _ in range(self.cell.state_parts))
 
 
 class Network(nnx.Module):
@@ -42,9 +82,10 @@ class Network(nnx.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int, rngs: nnx.Rngs):
         hidden_size, embedding_size = _known(config.hidden_size), _known(config.embedding_size)
         shape = (vocabulary_size, embedding_size)
-        self.embedding = nnx.Param(jax.random.normal(rngs.params(), shape)) if embedding_size else None
+        self.embedding: Any = nnx.Param(jax.random.normal(rngs.params(), shape)) if embedding_size else None
         sizes = [embedding_size or vocabulary_size] + [hidden_size] * (config.num_layers - 1)
         self.layers = nnx.List([Layer(size, config, rngs) for size in sizes])
+        self.residual = nnx.static(config.residual)
         if not embedding_size:
             # A one-hot input picks one row: unit rows reach the gates as strongly as an embedding does.
             # Glorot's scale for so wide a fan-in cost 0.2 nats after 770 steps of tinyshakespeare.
@@ -55,21 +96,21 @@ class Network(nnx.Module):
 
     def initial_carry(self, batch_size: int) -> Carry:
         """The zero state of every layer, parts `[B, H]`."""
-        return tuple(
-            tuple(
-                jnp.zeros((batch_size, layer.recurrent_kernel.shape[0]), layer.bias.dtype)
-                for _ in range(layer.cell.state_parts)
-            )
-            for layer in self.layers
-        )
+        return tuple(layer.initial_state(batch_size, self.head_bias.dtype) for layer in self.layers)
 
     def first_projections(self, precision: str) -> Array:
-        """What each character adds to the first layer's pre-activations, bias included, `[V, G*H]`."""
+        """What the first layer makes of each character: its part of the gates with the bias, `[V, G*H]`."""
         first = self.layers[0]
-        kernel = first.input_kernel[...]
-        if self.embedding is not None:
-            kernel = product(self.embedding[...], kernel, precision)
-        return add_bias(kernel, first.bias[...])
+        if self.embedding is None:
+            return add_bias(first.input_kernel[...], first.bias[...])
+        return first.project(self.embedding[...], precision)
+
+    def _start(self, dtype: jnp.dtype) -> Array:
+        """What the first layer makes of the zero vector: its bias, or zeros."""
+        first = self.layers[0]
+        if first.bias is None:
+            return jnp.zeros(self.embedding.shape[1], dtype)
+        return first.bias[...].astype(dtype)
 
     def head(self, hidden: Array, precision: str) -> Array:
         """Logits `[..., V]` of the last layer's outputs `[..., H]`."""
@@ -82,27 +123,35 @@ class Network(nnx.Module):
         carry: Carry,
         *,
         precision: str = "float32",
-        dropout: float = 0.0,
+        dropout: Dropout = NO_DROPOUT,
         key: Array | None = None,
     ) -> tuple[Array, Carry]:
         """Run a window.
 
         inputs: `[T, B]` ids. resets: `[T, B]` bool, where the input and the state are zero.
-        carry: the state before it. With `dropout` above 0 a `key` draws the masks.
+        carry: the state before it. With any `dropout` a `key` draws what is left out.
         Returns the logits `[T, B, V]` and the state after the window.
         """
         storage = storage_type(precision, self.head_kernel.dtype)
-        start = self.layers[0].bias[...].astype(storage)
         projected = look_up(self.first_projections(precision).astype(storage), inputs)
-        projected = jnp.where(resets[..., None], jnp.broadcast_to(start, projected.shape), projected)
+        projected = jnp.where(resets[..., None], jnp.broadcast_to(self._start(storage), projected.shape), projected)
+        if key is None:
+            dropout, key = NO_DROPOUT, jax.random.key(0)
         hidden, after = projected, []
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
+            below = hidden
             if index:
-                projected = layer.project(hidden, precision).astype(storage)
-            hidden, state = recurrence.run(layer.cell, layer.recurrent_kernel[...], projected, state, resets, precision)
+                projected = layer.project(below, precision).astype(storage)
+            weights = layer.weights
+            if dropout.weights:
+                weights = _drop_weights(weights, dropout.weights, jax.random.fold_in(key, 2 * index + 1))
+            hidden, state = recurrence.run(layer.cell, weights, projected, state, resets, precision)
             after.append(state)
-            if dropout and key is not None:
-                hidden = drop(hidden, dropout, jax.random.fold_in(key, index))
+            if self.residual and index:
+                hidden = hidden + below
+            if dropout.units:
+                rows = hidden.shape[1:] if dropout.variational else hidden.shape
+                hidden = drop(hidden, dropout.units, jax.random.fold_in(key, 2 * index), rows)
         return self.head(hidden, precision), tuple(after)
 
     def step(self, table: Array, ids: Array, fresh: Array, carry: Carry, precision: str) -> tuple[Array, Carry]:
@@ -111,17 +160,18 @@ class Network(nnx.Module):
         table: `first_projections`. ids: `[B]`, the characters before. fresh: `[B]` bool, rows that
         start a document. Returns the logits `[B, V]` and the new state.
         """
-        first = self.layers[0]
         projected = table[ids]
-        start = jnp.broadcast_to(first.bias[...].astype(table.dtype), projected.shape)
-        projected = jnp.where(fresh[:, None], start, projected)
+        projected = jnp.where(fresh[:, None], jnp.broadcast_to(self._start(table.dtype), projected.shape), projected)
         after: list[State] = []
-        for layer, state in zip(self.layers, carry, strict=True):
-            if after:
-                projected = layer.project(after[-1][0], precision)
-            state, _ = recurrence.step(layer.cell, layer.recurrent_kernel[...], projected, state, precision)
+        hidden = projected
+        for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
+            below = hidden
+            if index:
+                projected = layer.project(below, precision)
+            state, _ = recurrence.step(layer.cell, layer.weights, projected, state, precision)
             after.append(state)
-        return self.head(after[-1][0], precision), tuple(after)
+            hidden = state[0] + below if self.residual and index else state[0]
+        return self.head(hidden, precision), tuple(after)
 
 
 def create(config: ModelConfig, vocabulary_size: int, seed: int) -> Network:
@@ -157,12 +207,23 @@ def _look_up_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[
 look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
-def drop(values: Array, rate: float, key: Array) -> Array:
-    """Set a share `rate` of the values to zero and scale the rest to keep the mean (Srivastava 2014)."""
+def drop(values: Array, rate: float, key: Array, shape: tuple[int, ...] | None = None) -> Array:
+    """Set a share `rate` of the values to zero and scale the rest to keep the mean (Srivastava 2014).
+
+    With a `shape` one mask of that shape is used along the leading axes it lacks.
+    """
     # Eight random bits a value are enough and cost a quarter of thirty-two.
     threshold = min(max(round((1 - rate) * 256), 1), 255)
-    kept = jax.random.bits(key, values.shape, jnp.uint8) < np.uint8(threshold)
+    kept = jax.random.bits(key, shape or values.shape, jnp.uint8) < np.uint8(threshold)
+    kept = jnp.broadcast_to(kept, values.shape)
     return jnp.where(kept, values * (256 / threshold), jnp.zeros((), values.dtype))
+
+
+def _drop_weights(weights: Weights, rate: float, key: Array) -> Weights:
+    """The matrices with a share of their entries set to zero, the same ones throughout a window."""
+    keys = jax.random.split(key, len(weights.kernels))
+    kernels = {name: drop(kernel, rate, k) for (name, kernel), k in zip(weights.kernels.items(), keys, strict=True)}
+    return weights._replace(kernels=kernels)
 
 
 def named_arrays(network: Network) -> dict[str, Array]:
@@ -191,9 +252,18 @@ def _segment(entry: Any) -> str:
     return str(getattr(entry, "name", getattr(entry, "idx", None)))
 
 
-def _by_gate(initializer: Any, rngs: nnx.Rngs, gates: int, rows: int, columns: int) -> Array:
-    """A `[rows, gates * columns]` kernel, each gate's block initialised by itself."""
-    return jnp.concatenate([initializer(rngs.params(), (rows, columns)) for _ in range(gates)], -1)
+_IDENTITY_SCALE = 0.9
+"""Rectified units that start as the whole identity grow without end in a state that is never reset."""
+
+
+def _by_block(initial: str, rngs: nnx.Rngs, rows: int, blocks: tuple[int, ...]) -> Array:
+    """A `[rows, sum(blocks)]` matrix, each block initialised by itself."""
+    initializers = {
+        "glorot": nnx.initializers.glorot_uniform(),
+        "orthogonal": nnx.initializers.orthogonal(),
+        "identity": lambda _, shape: _IDENTITY_SCALE * jnp.eye(*shape),
+    }
+    return jnp.concatenate([initializers[initial](rngs.params(), (rows, width)) for width in blocks], -1)
 
 
 def _known(size: int | None) -> int:

@@ -1,133 +1,226 @@
 """Any cell over time, in one scan each way.
 
 The input's products are done before the scan, all steps at once, and so are the weights' gradients
-after it: the backward scan emits only the gates' gradients (autodiff of `lax.scan` would add into
-the weights' gradient at every step). The forward scan keeps the pre-activations and the states;
-the backward scan recomputes what the cell's elementwise function needs from them.
+after it: the backward scan emits only the gradients of the products' results (autodiff of `lax.scan`
+would add into the weights' gradient at every step). The forward scan keeps those results and the
+states; the backward scan replays a step from them, without its products, and differentiates that.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from charrnn.nn.arrays import Array, State, product, storage_type
-from charrnn.nn.cells import RecurrentCell
+from charrnn.nn.cells import Cell, Kernel, LinearCell
+from charrnn.nn.linear import linear_scan
+
+Blocks = tuple[Array, ...]
 
 
-def step(cell: RecurrentCell, kernel: Array, projected: Array, state: State, precision: str) -> tuple[State, tuple]:
+class Weights(NamedTuple):
+    """A cell's own weights by name: matrices as its `kernels` say, and vectors `[D]`."""
+
+    kernels: dict[str, Array]
+    vectors: dict[str, Array]
+
+
+def step(cell: Cell, weights: Weights, inputs: Array, state: State, precision: str) -> tuple[State, dict[str, Blocks]]:
     """One step of a cell.
 
-    `kernel` is `[H, G * H]`, `projected` the input's part of the pre-activations with the bias,
-    `[B, G * H]`. Returns the new state and the gates' pre-activations, `G` x `[B, H]`.
+    inputs: the input's product with its bias `[B, input_gates * H]`, or the input itself `[B, E]`
+    where the cell has no input gates. Returns the new state and each kernel's result, blocks `[B, H]`.
     """
-    inputs = jnp.split(projected.astype(state[0].dtype), cell.gates, -1)
-    gates: tuple[Array, ...] = ()
-    for stage, width in enumerate(cell.stages):
-        operand = cell.product_input(stage, gates, state)
-        recurrent = product(operand, _stage_columns(cell, kernel, stage), precision)
-        here = inputs[len(gates) : len(gates) + width]
-        gates += tuple(x + r for x, r in zip(here, jnp.split(recurrent, width, -1), strict=True))
-    return cell.update(gates, state), gates
+    kernels, results = _kernels(cell, inputs, state), dict[str, Blocks]()
+    added, x = _shares(cell, kernels, inputs.astype(state[0].dtype), state)
+
+    def multiply(name: str, operand: Array) -> Blocks:
+        blocks = _split(product(operand, weights.kernels[name], kernels[name].precision(precision)), kernels[name])
+        seen = tuple(x + block for x, block in zip(added[name], blocks, strict=False))
+        results[name] = seen + blocks[len(seen) :]
+        return results[name]
+
+    return cell.step(multiply, x, _by_row(weights.vectors, inputs), state), results
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 5))
 def run(
-    cell: RecurrentCell, kernel: Array, projected: Array, state: State, resets: Array, precision: str
+    cell: Cell, weights: Weights, inputs: Array, state: State, resets: Array, precision: str
 ) -> tuple[Array, State]:
     """Run a cell over a window.
 
-    kernel: recurrent weights `[H, G * H]`. projected: `[T, B, G * H]`, the input's products and
-    bias. state: before the window, parts `[B, H]`. resets: `[T, B]` bool, where the state is set to
-    zero before the step. Returns the outputs `[T, B, H]` and the state after the window.
+    inputs: `[T, B, input_gates * H]` or `[T, B, E]`, as for `step`. state: before the window, parts
+    `[B, H]`. resets: `[T, B]` bool, where the state is set to zero before the step. Returns the
+    outputs `[T, B, H]` and the state after the window.
     """
-    return _forward(cell, kernel, projected, state, resets, precision)[0]
+    if isinstance(cell, LinearCell):
+        return _run_linear(cell, inputs, state, resets)
+    return _run(cell, precision, weights, inputs, state, resets)
+
+
+def _run_linear(cell: LinearCell, inputs: Array, state: State, resets: Array) -> tuple[Array, State]:
+    (h,) = state
+    kept, added = cell.coefficients(tuple(jnp.split(inputs.astype(h.dtype), cell.input_gates, -1)))
+    outputs = linear_scan(jnp.where(resets[..., None], jnp.zeros((), h.dtype), kept), added, h)
+    return outputs, (outputs[-1],)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _run(
+    cell: Cell, precision: str, weights: Weights, inputs: Array, state: State, resets: Array
+) -> tuple[Array, State]:
+    return _forward(cell, precision, weights, inputs, state, resets)[0]
 
 
 def _forward(
-    cell: RecurrentCell, kernel: Array, projected: Array, state: State, resets: Array, precision: str
+    cell: Cell, precision: str, weights: Weights, inputs: Array, state: State, resets: Array
 ) -> tuple[tuple[Array, State], Any]:
-    # Rounded once here rather than at every step.
-    rounded = kernel.astype(storage_type(precision, kernel.dtype))
+    rounded = _rounded(weights, _kernels(cell, inputs, state), precision)
 
-    def body(state: State, inputs: tuple[Array, Array]) -> tuple[State, tuple]:
-        projected_t, reset = inputs
-        state, gates = step(cell, rounded, projected_t, _reset(state, reset), precision)
-        return state, (state, gates)
+    def body(state: State, here: tuple[Array, Array]) -> tuple[State, tuple]:
+        inputs, reset = here
+        state, results = step(cell, rounded, inputs, _reset(state, reset), precision)
+        return state, (state, results)
 
-    final, (states, gates) = lax.scan(body, state, (projected, resets))
-    return (states[0], final), (kernel, projected, state, resets, states, gates)
+    final, (states, results) = lax.scan(body, state, (inputs, resets))
+    return (states[0], final), (weights, inputs, state, resets, states, results)
 
 
-def _backward(cell: RecurrentCell, precision: str, residuals: Any, gradients: tuple[Array, State]) -> tuple:
-    kernel, projected, initial, resets, states, gates = residuals
+def _backward(cell: Cell, precision: str, residuals: Any, gradients: tuple[Array, State]) -> tuple:
+    weights, inputs, initial, resets, states, results = residuals
     output_gradients, final_gradient = gradients
-    rounded = kernel.astype(storage_type(precision, kernel.dtype))
     before = tuple(jnp.concatenate([first[None], rest[:-1]]) for first, rest in zip(initial, states, strict=True))
+    kernels = _kernels(cell, inputs, initial)
+    rounded, storage = _rounded(weights, kernels, precision), storage_type(precision, inputs.dtype)
+    types = {name: storage_type(kernel.precision(precision), inputs.dtype) for name, kernel in kernels.items()}
+    shared = sum(sum(kernel.blocks[: kernel.inputs]) for kernel in kernels.values())
 
-    def body(state_gradient: State, inputs: tuple) -> tuple[State, Array]:
-        gates, before, output_gradient, reset = inputs
-        before = _reset(before, reset)
+    def body(carry: tuple[State, dict[str, Array]], here: tuple) -> tuple[tuple, tuple]:
+        state_gradient, vector_gradients = carry
+        inputs, results, before, output_gradient, reset = here
         later = (state_gradient[0] + output_gradient, *state_gradient[1:])
-        _, update_vjp = jax.vjp(cell.update, gates, before)
-        gate_gradients, gradient = update_vjp(later)
-        gate_gradients, gradient = _through_products(cell, rounded, gates, before, gate_gradients, gradient, precision)
-        emitted = jnp.concatenate(gate_gradients, -1).astype(projected.dtype)
-        return _reset(gradient, reset), emitted
+        replay = partial(_replay, cell, rounded.kernels, precision)
+        vectors = _by_row(rounded.vectors, inputs)
+        _, vjp, _ = jax.vjp(replay, results, inputs, vectors, _reset(before, reset), has_aux=True)
+        result_gradients, input_gradient, more, gradient = vjp(later)
+        emitted = {name: _packed(jnp.concatenate(blocks, -1), types[name]) for name, blocks in result_gradients.items()}
+        vector_gradients = jax.tree.map(jnp.add, vector_gradients, more)
+        free = _packed(input_gradient[..., shared:], storage)
+        return (_reset(gradient, reset), vector_gradients), (emitted, free)
 
-    initial_gradient, projected_gradient = lax.scan(
-        body, final_gradient, (gates, before, output_gradients, resets), reverse=True
+    nothing = jax.tree.map(jnp.zeros_like, _by_row(weights.vectors, inputs[0]))
+    (initial_gradient, vector_gradients), (emitted, free) = lax.scan(
+        body, (final_gradient, nothing), (inputs, results, before, output_gradients, resets), reverse=True
     )
-    kernel_gradient = _kernel_gradient(cell, gates, _reset(before, resets), projected_gradient, precision)
-    return kernel_gradient.astype(kernel.dtype), projected_gradient, initial_gradient, None
+    emitted = {name: _unpacked(blocks, types[name]) for name, blocks in emitted.items()}
+    kernel_gradients = _kernel_gradients(cell, weights, results, inputs, _reset(before, resets), emitted, precision)
+    added = [emitted[name][..., : sum(kernel.blocks[: kernel.inputs])] for name, kernel in kernels.items()]
+    input_gradient = jnp.concatenate([*added, _unpacked(free, storage)], -1)
+    summed = {name: gradient.sum(0) for name, gradient in vector_gradients.items()}
+    return Weights(kernel_gradients, summed), input_gradient.astype(inputs.dtype), initial_gradient, None
 
 
-run.defvjp(_forward, _backward)
+_run.defvjp(_forward, _backward)
 
 
-def _through_products(
-    cell: RecurrentCell,
-    kernel: Array,
-    gates: tuple[Array, ...],
-    before: State,
-    gate_gradients: tuple[Array, ...],
-    gradient: State,
+def _replay(
+    cell: Cell,
+    kernels: dict[str, Array],
     precision: str,
-) -> tuple[tuple[Array, ...], State]:
-    """Carry the gates' gradients through the recurrent products, the last stage first."""
-    end = cell.gates
-    for stage in reversed(range(len(cell.stages))):
-        start = end - cell.stages[stage]
-        columns = jnp.concatenate(gate_gradients[start:end], -1)
-        operand_gradient = product(columns, _stage_columns(cell, kernel, stage), precision, (-1, 1))
-        _, vjp = jax.vjp(partial(cell.product_input, stage), gates, before)
-        more_gates, more = vjp(operand_gradient)
-        gate_gradients = jax.tree.map(jnp.add, gate_gradients, more_gates)
-        gradient = jax.tree.map(jnp.add, gradient, more)
-        end = start
-    return gate_gradients, gradient
+    results: dict[str, Blocks],
+    inputs: Array,
+    vectors: dict[str, Array],
+    state: State,
+) -> tuple[State, dict[str, Array]]:
+    """A step whose products are known: the new state, and what each kernel was multiplied with."""
+    operands, shapes = dict[str, Array](), _kernels(cell, inputs, state)
+
+    def known(name: str, operand: Array) -> Blocks:
+        operands[name] = operand
+        return _known_product(shapes[name].precision(precision), operand, kernels[name], results[name])
+
+    _, x = _shares(cell, shapes, inputs.astype(state[0].dtype), state)
+    return cell.step(known, x, vectors, state), operands
 
 
-def _kernel_gradient(
-    cell: RecurrentCell, gates: tuple[Array, ...], before: State, gate_gradients: Array, precision: str
-) -> Array:
-    """The recurrent weights' gradient over the whole window, one product a stage."""
-    hidden_size, columns, end = before[0].shape[-1], [], 0
-    for stage, width in enumerate(cell.stages):
-        start, end = end, end + width
-        operand = cell.product_input(stage, gates, before).reshape(-1, hidden_size)
-        here = gate_gradients[..., start * hidden_size : end * hidden_size].reshape(-1, width * hidden_size)
-        columns.append(product(operand.astype(here.dtype), here, precision, (0, 0)))
-    return jnp.concatenate(columns, -1)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _known_product(precision: str, operand: Array, kernel: Array, blocks: Blocks) -> Blocks:
+    """The blocks of a product that was made before; their gradient passes to them and to the operand."""
+    return blocks
 
 
-def _stage_columns(cell: RecurrentCell, kernel: Array, stage: int) -> Array:
-    """The columns of the recurrent weights that a stage uses."""
-    hidden_size = kernel.shape[0]
-    start = sum(cell.stages[:stage]) * hidden_size
-    return kernel[:, start : start + cell.stages[stage] * hidden_size]
+def _known_product_backward(
+    precision: str, residuals: tuple[Array, Array], gradients: Blocks
+) -> tuple[Array, None, Blocks]:
+    operand, kernel = residuals
+    through = product(jnp.concatenate(gradients, -1), kernel, precision, (-1, 1))
+    return through.astype(operand.dtype), None, gradients
+
+
+_known_product.defvjp(lambda precision, operand, kernel, blocks: (blocks, (operand, kernel)), _known_product_backward)
+
+
+def _kernel_gradients(
+    cell: Cell,
+    weights: Weights,
+    results: dict[str, Blocks],
+    inputs: Array,
+    before: State,
+    emitted: dict[str, Array],
+    precision: str,
+) -> dict[str, Array]:
+    """The matrices' gradients over the whole window, one product each."""
+    vectors = {
+        name: jnp.broadcast_to(vector, (*inputs.shape[:-1], *vector.shape)) for name, vector in weights.vectors.items()
+    }
+    _, operands = _replay(cell, weights.kernels, precision, results, inputs, vectors, before)
+    gradients = {}
+    for name, kernel in weights.kernels.items():
+        operand, gradient = (array.reshape(-1, array.shape[-1]) for array in (operands[name], emitted[name]))
+        gradients[name] = product(operand.astype(gradient.dtype), gradient, "float32", (0, 0)).astype(kernel.dtype)
+    return gradients
+
+
+def _kernels(cell: Cell, inputs: Array, state: State) -> dict[str, Kernel]:
+    return cell.kernels(inputs.shape[-1], state[0].shape[-1])
+
+
+def _shares(
+    cell: Cell, kernels: dict[str, Kernel], inputs: Array, state: State
+) -> tuple[dict[str, Blocks], tuple[Array, ...]]:
+    """The inputs' blocks: those added to each kernel's product, and those the step is given."""
+    if not cell.input_gates:
+        return dict.fromkeys(kernels, ()), (inputs,)
+    blocks, added = tuple(jnp.split(inputs, cell.input_gates, -1)), {}
+    for name, kernel in kernels.items():
+        added[name], blocks = blocks[: kernel.inputs], blocks[kernel.inputs :]
+    return added, blocks
+
+
+def _split(values: Array, kernel: Kernel) -> Blocks:
+    ends = [sum(kernel.blocks[: k + 1]) for k in range(len(kernel.blocks) - 1)]
+    return tuple(jnp.split(values, ends, -1))
+
+
+def _by_row(vectors: dict[str, Array], inputs: Array) -> dict[str, Array]:
+    return {name: jnp.broadcast_to(vector, (inputs.shape[0], *vector.shape)) for name, vector in vectors.items()}
+
+
+def _rounded(weights: Weights, kernels: dict[str, Kernel], precision: str) -> Weights:
+    """The matrices as products take them, rounded once here rather than at every step."""
+    types = {name: storage_type(kernels[name].precision(precision), weights.kernels[name].dtype) for name in kernels}
+    return weights._replace(kernels={name: weights.kernels[name].astype(types[name]) for name in kernels})
+
+
+def _packed(values: Array, storage: jnp.dtype) -> Array:
+    """Values as a scan emits them: bfloat16 as its bits, since XLA's CPU loops write those 15 times as fast."""
+    values = values.astype(storage)
+    return lax.bitcast_convert_type(values, jnp.uint16) if storage == jnp.bfloat16 else values
+
+
+def _unpacked(values: Array, storage: jnp.dtype) -> Array:
+    return lax.bitcast_convert_type(values, jnp.bfloat16) if storage == jnp.bfloat16 else values
 
 
 def _reset(state: State, resets: Array) -> State:

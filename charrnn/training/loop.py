@@ -18,7 +18,7 @@ from charrnn.text.selection import Selection
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.objective import BITS_PER_NAT
 from charrnn.training.optimizer import learning_rate
-from charrnn.training.step import StepSettings, TrainState, initial_state, stack, train_steps, validate
+from charrnn.training.step import StepSettings, TrainState, initial_state, place, stack, train_steps, validate
 
 _MOST_STEPS_A_CALL = 16
 _SECONDS_A_CALL = 0.25
@@ -137,9 +137,10 @@ class _Loop:
     """One run's training in progress. `events` is the whole of it; the rest are its parts."""
 
     def __init__(self, task: Task, state: TrainState, progress: Progress, should_stop: Callable[[], bool]):
-        self.task, self.state, self.progress, self.should_stop = task, state, progress, should_stop
+        self.task, self.progress, self.should_stop = task, progress, should_stop
         self.training = task.config.training
         self.settings = StepSettings.of(task.config)
+        self.state = place(state, self.settings)
         self.step = int(state.step)
         self.started = time.monotonic() - progress.elapsed
         self.steps_a_call = 1
@@ -221,7 +222,7 @@ class _Loop:
             self.task.folder.save_weights(self.state.network, figures)
         self.task.folder.append_metrics({"event": "validation", "best": best, **figures})
         # The next call donates the state's buffers; whoever keeps the event keeps a copy.
-        network = jax.tree.map(jnp.copy, self.state.network)
+        network = jax.tree.map(lambda weights: jnp.asarray(np.array(weights)), self.state.network)
         return Validated(self.step, self._epoch(), nats, best, progress.elapsed, network)
 
     def _save(self) -> Saved:

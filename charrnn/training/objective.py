@@ -14,8 +14,3 @@ def negative_log_likelihood(logits: Array, targets: Array) -> Array:
     """-log p(target) in nats, `[T, B]`, of logits `[T, B, V]`; 0 where the target is negative (none)."""
     chosen = jnp.take_along_axis(logits, jnp.maximum(targets, 0)[..., None], -1)[..., 0]
     return jnp.where(targets >= 0, jax.nn.logsumexp(logits, -1) - chosen, 0.0)
-
-
-def mean_loss(logits: Array, targets: Array) -> Array:
-    """The mean over the targets there are."""
-    return negative_log_likelihood(logits, targets).sum() / jnp.maximum((targets >= 0).sum(), 1).astype(jnp.float32)

@@ -67,7 +67,9 @@ def resolve(
             "give more text or a smaller --seq-length"
         )
     batch_size = training.batch_size or max(1, min(scale.batch_size, positions // (4 * seq_length)))
-    embedding = 0 if vocabulary_size <= _ONE_HOT_VOCABULARY else _LARGE_ALPHABET_EMBEDDING
+    gates_its_input = model.cell == "mogrifier-lstm"
+    one_hot = vocabulary_size <= _ONE_HOT_VOCABULARY and not gates_its_input
+    embedding = 0 if one_hot else _LARGE_ALPHABET_EMBEDDING
     # A small text is read many times over: without dropout it would be learnt by heart.
     dropout = max(scale.dropout, _SMALL_TEXT_DROPOUT) if positions < _SMALL_TEXT else scale.dropout
     model = dataclasses.replace(

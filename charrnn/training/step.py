@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from charrnn.config import RunConfig
-from charrnn.nn.arrays import Array, Carry
-from charrnn.nn.network import Network, create
+from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry
+from charrnn.nn.network import Dropout, Network, create
 from charrnn.text.batches import Batch, ValidationBatches
-from charrnn.training.objective import mean_loss, negative_log_likelihood
+from charrnn.training.devices import ROWS, mesh_of, shards_for
+from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import make_optimizer
 
 
@@ -35,16 +38,20 @@ class StepSettings:
     weight_decay: float
     clip_norm: float
     precision: str
-    dropout: float
+    dropout: Dropout
     seed: int
+    shards: int
 
     @classmethod
     def of(cls, config: RunConfig) -> "StepSettings":
         """The settings of a run."""
-        training, dropout = config.training, config.model.dropout or 0.0
+        training, model = config.training, config.model
+        dropout = Dropout(model.dropout or 0.0, model.variational, model.weight_drop)
+        assert training.batch_size is not None
         return cls(
-            training.optimizer, training.weight_decay, training.clip_norm, training.precision, dropout, training.seed
-        )
+            training.optimizer, training.weight_decay, training.clip_norm, training.precision, dropout, training.seed,
+            shards_for(training.batch_size),
+        )  # fmt: skip
 
     def transformation(self) -> optax.GradientTransformation:
         """The optimizer these settings name."""
@@ -59,30 +66,59 @@ def initial_state(config: RunConfig, vocabulary_size: int) -> TrainState:
     return TrainState(network, optimizer, network.initial_carry(config.training.batch_size), jnp.zeros((), jnp.int32))
 
 
+_STATE_SPLIT = TrainState(P(), P(), P(ROWS), P())  # type: ignore[arg-type] # a tree of which row goes where
+_BATCHES_SPLIT = P(None, None, ROWS)
+
+
+def place(state: TrainState, settings: StepSettings) -> TrainState:
+    """The state on the devices that `settings` splits a batch over: the carry by rows, the rest on each."""
+    shardings = jax.tree.map(partial(NamedSharding, mesh_of(settings.shards)), _STATE_SPLIT)
+    return TrainState(*(jax.device_put(part, where) for part, where in zip(state, shardings, strict=True)))
+
+
 def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSettings) -> tuple[TrainState, Array, Array]:
-    """One optimizer step on a `[T, B]` batch. Returns the state, the loss in nats and the gradient norm."""
+    """One optimizer step on this device's rows `[T, B / shards]` of a batch, the gradients summed over all devices.
+
+    Returns the state, the loss in nats and the gradient norm.
+    """
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+    key = jax.random.fold_in(key, lax.axis_index(ROWS))
+    targets = lax.psum((batch.targets >= 0).sum(), ROWS)
 
     def loss_of(network: Network) -> tuple[Array, Carry]:
         logits, carry = network(
             batch.inputs, batch.resets, state.carry, precision=settings.precision, dropout=settings.dropout, key=key
         )
-        return mean_loss(logits, batch.targets), carry
+        nats = negative_log_likelihood(logits, batch.targets).sum()
+        return nats / jnp.maximum(targets, 1).astype(nats.dtype), carry
 
     (loss, carry), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.network)
+    loss, gradients = lax.psum((loss, gradients), ROWS)
     updates, optimizer = settings.transformation().update(gradients, state.optimizer, state.network)
     network = jax.tree.map(lambda weight, update: weight - rate * update, state.network, updates)
     return TrainState(network, optimizer, carry, state.step + 1), loss, optax.tree.norm(gradients)
 
 
-@partial(jax.jit, static_argnames="settings", donate_argnames="state")
+@partial(jax.jit, static_argnames="settings", donate_argnames="state", compiler_options=COMPILER_OPTIONS)
 def train_steps(
     state: TrainState, batches: Batch, rates: Array, count: Array, settings: StepSettings
 ) -> tuple[TrainState, Array, Array]:
     """Run the first `count` of `K` steps in one call, so that few steps compile like many.
 
-    batches: parts `[K, T, B]`. rates: `[K]`. Returns the state, losses `[K]` and gradient norms `[K]`.
+    state: as `place` puts it. batches: parts `[K, T, B]`. rates: `[K]`. Returns the state, losses
+    `[K]` and gradient norms `[K]`.
     """
+    split = jax.shard_map(
+        partial(_steps, settings), mesh=mesh_of(settings.shards), check_vma=False,
+        in_specs=(_STATE_SPLIT, _BATCHES_SPLIT, P(), P()), out_specs=(_STATE_SPLIT, P(), P()),
+    )  # fmt: skip
+    return split(state, batches, rates, count)
+
+
+def _steps(
+    settings: StepSettings, state: TrainState, batches: Batch, rates: Array, count: Array
+) -> tuple[TrainState, Array, Array]:
+    """The steps as one device takes them."""
 
     def body(k: Array, loop: tuple[TrainState, Array, Array]) -> tuple[TrainState, Array, Array]:
         state, losses, norms = loop
@@ -93,18 +129,31 @@ def train_steps(
     return lax.fori_loop(0, count, body, (state, nothing, nothing))
 
 
-@partial(jax.jit, static_argnames="precision")
-def validation_step(network: Network, batch: Batch, carry: Carry, nats: Array, precision: str) -> tuple[Carry, Array]:
+@partial(jax.jit, static_argnames=("precision", "shards"), compiler_options=COMPILER_OPTIONS)
+def validation_step(
+    network: Network, batch: Batch, carry: Carry, nats: Array, precision: str, shards: int
+) -> tuple[Carry, Array]:
     """Add the nats of one window to a running sum."""
-    logits, carry = network(batch.inputs, batch.resets, carry, precision=precision)
-    return carry, nats + negative_log_likelihood(logits, batch.targets).sum()
+
+    def here(network: Network, batch: Batch, carry: Carry) -> tuple[Carry, Array]:
+        logits, carry = network(batch.inputs, batch.resets, carry, precision=precision)
+        return carry, lax.psum(negative_log_likelihood(logits, batch.targets).sum(), ROWS)
+
+    split = jax.shard_map(
+        here, mesh=mesh_of(shards), check_vma=False,
+        in_specs=(P(), P(None, ROWS), P(ROWS)), out_specs=(P(ROWS), P()),
+    )  # fmt: skip
+    carry, more = split(network, batch, carry)
+    return carry, nats + more
 
 
 def validate(network: Network, batches: ValidationBatches, precision: str) -> float:
     """Nats per character over the whole held-out text, the state carried through it."""
+    shards = shards_for(batches.batch_size)
+    network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
     carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(())
     for window in range(len(batches)):
-        carry, nats = validation_step(network, batches.batch(window), carry, nats, precision)
+        carry, nats = validation_step(network, batches.batch(window), carry, nats, precision, shards)
     return float(nats) / len(batches.positions)
 
 

@@ -1,5 +1,7 @@
 """The network around the recurrence: embedding or one-hot, layers, head, its single step, its names."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +12,13 @@ from jax import export
 from charrnn.config import ModelConfig
 from charrnn.nn import network as nw
 from charrnn.nn import recurrence
-from charrnn.nn.network import create, drop, look_up, named_arrays, with_arrays
+from charrnn.nn.cells import CELLS
+from charrnn.nn.network import Dropout, create, drop, look_up, named_arrays, with_arrays
 
 V, T, B = 11, 9, 4
-SHAPES = [("lstm", 1, 0), ("lstm", 2, 6), ("gru", 1, 0), ("gru", 3, 6)]
+SHAPES = [("lstm", 1, 0), ("gru", 3, 6), *((cell, 2, 6) for cell in CELLS)]
+FEW_SHAPES = [("lstm", 1, 0), ("gru", 3, 6), ("mogrifier-lstm", 2, 6), ("minlstm", 2, 6)]
+few_shapes = pytest.mark.parametrize(("cell", "layers", "embedding"), FEW_SHAPES)
 every_shape = pytest.mark.parametrize(("cell", "layers", "embedding"), SHAPES)
 
 
@@ -48,12 +53,12 @@ def test_the_folded_input_is_the_product_with_a_vector(cell, layers, embedding):
     hidden = jnp.where(resets[..., None], 0.0, vectors[inputs])  # a document starts from the zero vector
     for layer, state in zip(network.layers, network.initial_carry(B), strict=True):
         projected = layer.project(hidden, "float32")
-        hidden, _ = recurrence.run(layer.cell, layer.recurrent_kernel[...], projected, state, resets, "float32")
+        hidden, _ = recurrence.run(layer.cell, layer.weights, projected, state, resets, "float32")
     logits, _ = network(inputs, resets, network.initial_carry(B))
     np.testing.assert_allclose(logits, network.head(hidden, "float32"), rtol=2e-4, atol=2e-5)
 
 
-@every_shape
+@few_shapes
 def test_the_gradient_of_the_window_is_that_of_its_steps(cell, layers, embedding):
     network, (inputs, resets) = make(cell, layers, embedding), window()
 
@@ -73,7 +78,7 @@ def test_the_gradient_of_the_window_is_that_of_its_steps(cell, layers, embedding
         assert float(jnp.linalg.norm(found - expected)) < 1e-5 * float(jnp.linalg.norm(expected))
 
 
-@every_shape
+@few_shapes
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_carry_and_the_logits_stay_float32(cell, layers, embedding, precision):
     network, (inputs, resets) = make(cell, layers, embedding), window()
@@ -122,7 +127,9 @@ def test_look_up_sums_in_float64_where_asked(rows):
 def test_named_arrays_are_the_network(cell, layers, embedding):
     network, other = make(cell, layers, embedding), make(cell, layers, embedding, seed=1)
     named = named_arrays(network)
-    assert f"layers.{layers - 1}.recurrent_kernel" in named and ("embedding" in named) == bool(embedding)
+    of_the_cell = set(network.layers[-1].kernel_names) | set(network.layers[-1].vector_names)
+    assert {f"layers.{layers - 1}.{name}" for name in of_the_cell} < set(named)
+    assert ("embedding" in named) == bool(embedding)
     inputs, resets = window()
     carry = network.initial_carry(B)
     np.testing.assert_array_equal(
@@ -136,13 +143,76 @@ def test_a_network_is_reproducible_from_its_seed():
     assert not (first["head_kernel"] == other["head_kernel"]).all()
 
 
-@pytest.mark.parametrize(("cell", "bias"), [("lstm", [0, 2, 0, 0]), ("gru", [0, 0, 0])])
-def test_initialisation(cell, bias):
-    config = ModelConfig(cell=cell, num_layers=2, hidden_size=8, embedding_size=4, forget_bias=2.0)
+BIASES = {  # with --forget-bias 2 and --output-bias -1 where the cell has them; the first block to the last
+    "rnn": [0], "rnn-relu": [0], "lstm": [0, 2, 0, -1], "lstm-peephole": [0, 2, 0, -1], "lstm-coupled": [-2, 0, -1],
+    "gru": [0, 2, 0], "gru-reset-after": [0, 2, 0], "gru-simple": [2, 0], "mgu": [-2, 0],
+    "sru": [2, 0, 0, 0], "mingru": [-2, 0], "minlstm": [2, 0, 0], "mogrifier-lstm": [0, 2, 0, -1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_initialisation(cell):
+    options = {field.name for field in dataclasses.fields(CELLS[cell])}
+    given = {name: value for name, value in {"forget_bias": 2.0, "output_bias": -1.0}.items() if name in options}
+    config = ModelConfig(cell=cell, num_layers=2, hidden_size=8, embedding_size=4, **given)
     for layer in create(config, V, 0).layers:
-        for block in jnp.split(layer.recurrent_kernel[...], len(bias), -1):
-            np.testing.assert_allclose(block @ block.T, np.eye(8), atol=1e-5)
-        np.testing.assert_array_equal(layer.bias[...], np.repeat(bias, 8))
+        bias = layer.gate_bias if cell == "mogrifier-lstm" else layer.bias
+        np.testing.assert_array_equal(bias[...], np.repeat(BIASES[cell], 8))
+        for name, kernel in layer.cell.kernels(4, 8).items():
+            blocks = jnp.split(layer.weights.kernels[name], len(kernel.blocks), -1)
+            for block in blocks if kernel.initial != "glorot" else []:
+                scale = 0.81 if kernel.initial == "identity" else 1.0
+                np.testing.assert_allclose(block @ block.T, scale * np.eye(8), atol=1e-5)
+
+
+def test_options_of_the_cells_are_those_of_the_configuration():
+    for field in dataclasses.fields(ModelConfig):
+        for cell in field.metadata["cells"] and CELLS:
+            if field.name == "weight_drop":
+                has_it = bool(CELLS[cell]().kernels(4, 8))
+            else:
+                has_it = field.name in {option.name for option in dataclasses.fields(CELLS[cell])}
+            assert has_it == (cell in field.metadata["cells"]), (cell, field.name)
+
+
+def test_residual_layers_add_their_input():
+    config = ModelConfig(cell="gru", num_layers=2, hidden_size=8, embedding_size=6)
+    plain, residual = (create(dataclasses.replace(config, residual=flag), V, 0) for flag in (False, True))
+    inputs, resets = window()
+    carry, table = plain.initial_carry(B), residual.first_projections("float32")
+    (first, second), below = residual.layers, residual.first_projections("float32")[inputs]
+    start = jnp.broadcast_to(first.bias[...], below.shape)
+    below = jnp.where(resets[..., None], start, below)
+    below, _ = recurrence.run(first.cell, first.weights, below, carry[0], resets, "float32")
+    above, _ = recurrence.run(
+        second.cell, second.weights, second.project(below, "float32"), carry[1], resets, "float32"
+    )
+    logits, after = residual(inputs, resets, carry)
+    np.testing.assert_allclose(logits, residual.head(above + below, "float32"), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(logits, plain(inputs, resets, carry)[0])
+    one, _ = residual.step(table, inputs[0], resets[0], carry, "float32")
+    np.testing.assert_allclose(one, logits[0], rtol=1e-4, atol=1e-5)
+    assert jax.tree.structure(after) == jax.tree.structure(carry)
+
+
+def test_variational_dropout_drops_the_same_units_throughout():
+    values = drop(jnp.ones((50, 4, 32)), 0.5, jax.random.key(0), (4, 32))
+    assert (values == values[:1]).all() and 0.3 < float((values == 0).mean()) < 0.7
+    network, (inputs, resets) = make(layers=2, embedding=6), window()
+    carry, key = network.initial_carry(B), jax.random.key(1)
+    one, other = (network(inputs, resets, carry, dropout=Dropout(0.5, same), key=key)[0] for same in (False, True))
+    assert not np.allclose(one, other)
+
+
+def test_dropped_weights_are_zeros_in_the_recurrent_matrices():
+    network, (inputs, resets) = make("lstm", 1, 6), window()
+    carry, key = network.initial_carry(B), jax.random.key(1)
+    plain = network(inputs, resets, carry)[0]
+    first, again = (network(inputs, resets, carry, dropout=Dropout(weights=0.5), key=key)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, plain)
+    # From the zero state the first step multiplies the matrices with nothing: what is dropped there is not seen.
+    np.testing.assert_allclose(first[0], plain[0], rtol=1e-5, atol=1e-6)
 
 
 def test_one_hot_rows_have_unit_scale():
@@ -168,9 +238,9 @@ def test_drop_at_the_ends_of_its_range(rate, dtype):
 def test_dropout_needs_a_key_and_differs_by_key():
     network, (inputs, resets) = make(layers=2), window()
     carry = network.initial_carry(B)
-    plain = network(inputs, resets, carry, dropout=0.5)[0]
+    plain = network(inputs, resets, carry, dropout=Dropout(0.5))[0]
     np.testing.assert_array_equal(plain, network(inputs, resets, carry)[0])
-    one, two = (network(inputs, resets, carry, dropout=0.5, key=jax.random.key(k))[0] for k in (1, 2))
+    one, two = (network(inputs, resets, carry, dropout=Dropout(0.5), key=jax.random.key(k))[0] for k in (1, 2))
     assert not (one == two).all() and not (one == plain).all()
 
 
@@ -190,8 +260,7 @@ def test_the_gradient_lowers_for_accelerators(platform, precision):
     assert export.export(gradient, platforms=[platform])(leaves, inputs, resets).platforms == (platform,)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("embedding", [0, 6])
+@pytest.mark.parametrize(("cell", "embedding"), [("lstm", 0), *((cell, 6) for cell in CELLS)])
 def test_every_cell_learns_a_short_text_by_heart(cell, embedding):
     # "abcabdabe..." needs a memory: what follows "ab" depends on what came three characters before.
     text = jnp.asarray([2, 3, 4, 2, 3, 5, 2, 3, 6, 7] * 4, jnp.int32)[:, None]

@@ -1,39 +1,119 @@
 """Every cell times a few properties: its equations, its gradients, its time."""
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
-from charrnn.nn import recurrence
-from charrnn.nn.cells import make_cell
+from charrnn.config import ModelConfig
+from charrnn.nn import linear, recurrence
+from charrnn.nn.arrays import sigmoid
+from charrnn.nn.cells import CELLS, base, make_cell
+from charrnn.nn.recurrence import Weights
 
-T, B, H = 13, 3, 5
+T, B, H, E = 8, 3, 5, 4
+NO_RESETS = np.zeros((T, B), bool)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def lstm_by_hand(x: np.ndarray, kernel: np.ndarray, state: tuple) -> tuple:
-    h, c = state
-    i, f, g, o = np.split(x + h @ kernel, 4, -1)
-    c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
-    return _sigmoid(o) * np.tanh(c), c
+def tanh(x: np.ndarray) -> np.ndarray:
+    return np.tanh(x)
 
 
-def gru_by_hand(x: np.ndarray, kernel: np.ndarray, state: tuple) -> tuple:
-    (h,) = state
-    size = h.shape[-1]
-    r, z = np.split(_sigmoid(x[:, : 2 * size] + h @ kernel[:, : 2 * size]), 2, -1)
-    n = np.tanh(x[:, 2 * size :] + (r * h) @ kernel[:, 2 * size :])
-    return (z * h + (1 - z) * n,)
+class Hand:
+    """The equations once more, in plain NumPy, with every matrix spelled out gate by gate.
+
+    `W` are the input's parts of the gates, `U` the matrices cut into one a gate, `v` the vectors.
+    """
+
+    @staticmethod
+    def rnn(W, U, v, h):
+        return (tanh(W[0] + h @ U["recurrent_kernel"][0]),)
+
+    @staticmethod
+    def rnn_relu(W, U, v, h):
+        return (np.maximum(W[0] + h @ U["recurrent_kernel"][0], 0),)
+
+    @staticmethod
+    def lstm(W, U, v, h, c):
+        i, f, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(4))
+        c = _sigmoid(f) * c + _sigmoid(i) * tanh(g)
+        return _sigmoid(o) * tanh(c), c
+
+    @staticmethod
+    def lstm_peephole(W, U, v, h, c):
+        i, f, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(4))
+        new = _sigmoid(f + v["peephole_f"] * c) * c + _sigmoid(i + v["peephole_i"] * c) * tanh(g)
+        return _sigmoid(o + v["peephole_o"] * new) * tanh(new), new
+
+    @staticmethod
+    def lstm_coupled(W, U, v, h, c):
+        i, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(3))
+        c = (1 - _sigmoid(i)) * c + _sigmoid(i) * tanh(g)
+        return _sigmoid(o) * tanh(c), c
+
+    @staticmethod
+    def mogrifier_lstm(W, U, v, h, c):
+        (x,) = W
+        for r in (1, 3, 5):
+            x = 2 * _sigmoid(h @ U[f"round_{r}_down"][0] @ U[f"round_{r}_up"][0]) * x
+            if r < 5:
+                h = 2 * _sigmoid(x @ U[f"round_{r + 1}_down"][0] @ U[f"round_{r + 1}_up"][0]) * h
+        bias = np.split(v["gate_bias"], 4)
+        inputs = x.shape[-1]
+        i, f, g, o = (x @ U["kernel"][k][:inputs] + h @ U["kernel"][k][inputs:] + bias[k] for k in range(4))
+        c = _sigmoid(f) * c + _sigmoid(i) * tanh(g)
+        return _sigmoid(o) * tanh(c), c
+
+    @staticmethod
+    def gru(W, U, v, h):
+        r, z = (_sigmoid(W[k] + h @ U["recurrent_kernel"][k]) for k in range(2))
+        n = tanh(W[2] + (r * h) @ U["candidate_kernel"][0])
+        return (z * h + (1 - z) * n,)
+
+    @staticmethod
+    def gru_reset_after(W, U, v, h):
+        r, z = (_sigmoid(W[k] + h @ U["recurrent_kernel"][k]) for k in range(2))
+        n = tanh(W[2] + r * (h @ U["recurrent_kernel"][2] + v["candidate_bias"]))
+        return (z * h + (1 - z) * n,)
+
+    @staticmethod
+    def gru_simple(W, U, v, h):
+        z, n = (W[k] + h @ U["recurrent_kernel"][k] for k in range(2))
+        return (_sigmoid(z) * h + (1 - _sigmoid(z)) * tanh(n),)
+
+    @staticmethod
+    def mgu(W, U, v, h):
+        f = _sigmoid(W[0] + h @ U["recurrent_kernel"][0])
+        n = tanh(W[1] + (f * h) @ U["candidate_kernel"][0])
+        return ((1 - f) * h + f * n,)
+
+    @staticmethod
+    def sru(W, U, v, h, c):
+        f, r = _sigmoid(W[0] + v["state_f"] * c), _sigmoid(W[1] + v["state_r"] * c)
+        c = f * c + (1 - f) * W[2]
+        return r * c + (1 - r) * W[3], c
+
+    @staticmethod
+    def mingru(W, U, v, h):
+        z = _sigmoid(W[0])
+        return ((1 - z) * h + z * W[1],)
+
+    @staticmethod
+    def minlstm(W, U, v, h):
+        f, i = _sigmoid(W[0]), _sigmoid(W[1])
+        return (f / (f + i) * h + i / (f + i) * W[2],)
 
 
-CELLS: dict[str, Callable] = {"lstm": lstm_by_hand, "gru": gru_by_hand}
 every_cell = pytest.mark.parametrize("name", CELLS)
 
 
@@ -44,105 +124,164 @@ def float64():
 
 
 def problem(name: str, dtype: type = np.float64) -> tuple:
-    """A cell with random weights, projected inputs, a state, and some resets."""
-    cell, random = make_cell(name, 1.0), np.random.default_rng(7)
-    kernel = random.normal(size=(H, cell.gates * H)).astype(dtype) * 0.5
-    projected = random.normal(size=(T, B, cell.gates * H)).astype(dtype)
-    state = tuple(random.normal(size=(B, H)).astype(dtype) for _ in range(cell.state_parts))
+    """A cell with random weights, inputs, a state, and some resets."""
+    cell, random = make_cell(ModelConfig(cell=name)), np.random.default_rng(7)
+
+    def draw(*shape: int, scale: float = 1.0) -> np.ndarray:
+        return (random.normal(size=shape) * scale).astype(dtype)
+
+    kernels = {name: draw(k.rows, sum(k.blocks), scale=k.rows**-0.5) for name, k in cell.kernels(E, H).items()}
+    vectors = {name: draw(len(values)) for name, values in cell.vectors(H).items()}
+    inputs = draw(T, B, cell.input_gates * H or E)
+    state = tuple(draw(B, H) for _ in range(cell.state_parts))
     resets = np.zeros((T, B), bool)
-    resets[4, 0] = resets[9, 2] = resets[0, 1] = True
-    return cell, *jax.tree.map(jnp.asarray, (kernel, projected, state, resets))
+    resets[3, 0] = resets[6, 2] = resets[0, 1] = True
+    return cell, *jax.tree.map(jnp.asarray, (Weights(kernels, vectors), inputs, state, resets))
 
 
-def plain_loop(cell, kernel, projected, state, resets, precision="float64"):
+def by_hand(name, cell, weights, inputs, state, resets):
+    """The whole recurrence as a loop over `Hand`: outputs and the last state."""
+    kernels, vectors = (jax.tree.map(np.asarray, part) for part in weights)
+    shapes = cell.kernels(E, H)
+    split = {key: np.split(kernels[key], np.cumsum(shapes[key].blocks)[:-1], -1) for key in shapes}
+    step, state, outputs = getattr(Hand, name.replace("-", "_")), jax.tree.map(np.asarray, state), []
+    for t in range(T):
+        state = tuple(np.where(np.asarray(resets)[t][:, None], 0, part) for part in state)
+        state = step(np.split(np.asarray(inputs[t]), cell.input_gates or 1, -1), split, vectors, *state)
+        outputs.append(state[0])
+    return np.stack(outputs), state
+
+
+def plain_loop(cell, weights, inputs, state, resets, precision="float64"):
     """The recurrence as a Python loop over `step`, for autodiff."""
     outputs = []
-    for t in range(projected.shape[0]):
+    for t in range(inputs.shape[0]):
         state = tuple(jnp.where(resets[t][:, None], 0.0, part) for part in state)
-        state, _ = recurrence.step(cell, kernel, projected[t], state, precision)
+        state, _ = recurrence.step(cell, weights, inputs[t], state, precision)
         outputs.append(state[0])
     return jnp.stack(outputs), state
 
 
 @every_cell
 def test_outputs_are_the_equations(name):
-    cell, kernel, projected, state, resets = problem(name)
-    outputs, final = recurrence.run(cell, kernel, projected, state, resets, "float64")
-    expected = jax.tree.map(np.asarray, state)
-    for t in range(T):
-        expected = tuple(np.where(np.asarray(resets)[t][:, None], 0, part) for part in expected)
-        expected = CELLS[name](np.asarray(projected[t]), np.asarray(kernel), expected)
-        np.testing.assert_allclose(outputs[t], expected[0], rtol=1e-12)
-    for part, wanted in zip(final, expected, strict=True):
-        np.testing.assert_allclose(part, wanted, rtol=1e-12)
+    cell, weights, inputs, state, resets = problem(name)
+    outputs, final = recurrence.run(cell, weights, inputs, state, resets, "float64")
+    expected, last = by_hand(name, cell, weights, inputs, state, resets)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-11)
+    for part, wanted in zip(final, last, strict=True):
+        np.testing.assert_allclose(part, wanted, rtol=1e-11)
+
+
+def flax_lstm(kernel: jax.Array) -> nnx.Module:
+    cell = nnx.OptimizedLSTMCell(4 * H, H, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    # Flax orders its gates i, f, g, o too; its input kernel becomes the identity here.
+    cell.dense_i.kernel[...] = jnp.eye(4 * H, dtype=jnp.float32)
+    cell.dense_h.kernel[...], cell.dense_h.bias[...] = kernel, jnp.zeros(4 * H, jnp.float32)
+    return cell
 
 
 def test_lstm_is_flax_own():
-    cell, kernel, projected, state, _ = problem("lstm", np.float32)
-    flax = nnx.OptimizedLSTMCell(4 * H, H, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
-    # Flax orders its gates i, f, g, o too; its input kernel becomes the identity here.
-    flax.dense_i.kernel[...] = jnp.eye(4 * H, dtype=jnp.float32)
-    flax.dense_h.kernel[...], flax.dense_h.bias[...] = kernel, jnp.zeros(4 * H, jnp.float32)
-    h, c = state
+    cell, weights, inputs, state, _ = problem("lstm", np.float32)
+    flax, (h, c) = flax_lstm(weights.kernels["recurrent_kernel"]), state
     with jax.numpy_rank_promotion("allow"):
         for t in range(T):
-            (c, h), _ = flax((c, h), projected[t])
-    ours = recurrence.run(cell, kernel, projected, state, jnp.zeros((T, B), bool), "float32")[1]
+            (c, h), _ = flax((c, h), inputs[t])
+    ours = recurrence.run(cell, weights, inputs, state, NO_RESETS, "float32")[1]
     np.testing.assert_allclose(ours[0], h, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(ours[1], c, rtol=1e-4, atol=1e-6)
 
 
-def test_gru_is_flax_own_where_the_equations_agree():
-    # Flax resets after the candidate's product, as cuDNN does: r * (h U_n). Where U_n is diagonal
-    # that equals our (r * h) U_n; elsewhere the two are different cells.
-    cell, kernel, projected, state, _ = problem("gru", np.float32)
-    diagonal = jnp.tile(jnp.eye(H, dtype=jnp.float32), (1, 3))
-    kernel = jnp.where(jnp.arange(3 * H)[None] < 2 * H, kernel, kernel * diagonal)
-    flax = nnx.GRUCell(3 * H, H, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
-    flax.dense_i.kernel[...], flax.dense_i.bias[...] = jnp.eye(3 * H, dtype=jnp.float32), jnp.zeros(3 * H, jnp.float32)
-    flax.dense_h.kernel[...] = kernel
-    (h,) = state
+def flax_parameters(name: str, weights: Weights) -> tuple[linen.Module, dict]:
+    """Flax's cell with our weights; the input's kernels pick our blocks of the projected input."""
+    blocks = jnp.split(weights.kernels["recurrent_kernel"], CELLS[name].input_gates, -1)
+    picked = jnp.split(jnp.eye(CELLS[name].input_gates * H, dtype=jnp.float32), CELLS[name].input_gates, -1)
+    zeros = jnp.zeros(H, jnp.float32)
+    dense = [{"kernel": picked[k], "bias": zeros} for k in range(len(picked))]
+    match name:
+        case "rnn":
+            return linen.SimpleCell(H), {"i": dense[0], "h": {"kernel": blocks[0]}}
+        case "gru-simple":
+            inputs = {"if": dense[0], "in": dense[1]}
+            recurrent = {"hf": {"kernel": blocks[0]}, "hn": {"kernel": blocks[1]}}
+            return linen.MGUCell(H, reset_gate=False), inputs | recurrent
+        case _:
+            inputs = {"ir": dense[0], "iz": dense[1], "in": dense[2]}
+            hn = {"kernel": blocks[2], "bias": weights.vectors["candidate_bias"]}
+            return linen.GRUCell(H), inputs | {"hr": {"kernel": blocks[0]}, "hz": {"kernel": blocks[1]}, "hn": hn}
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru-reset-after", "gru-simple"])
+def test_cells_are_flax_own(name):
+    # Flax's GRU resets after the product; its MGU without a reset is our GRU with the update gate alone.
+    cell, weights, inputs, (h,), _ = problem(name, np.float32)
+    ours = recurrence.run(cell, weights, inputs, (h,), NO_RESETS, "float32")[1]
+    flax, parameters = flax_parameters(name, weights)
     with jax.numpy_rank_promotion("allow"):
         for t in range(T):
-            h, _ = flax(h, projected[t])
-    ours = recurrence.run(cell, kernel, projected, state, jnp.zeros((T, B), bool), "float32")[1]
+            h, _ = flax.apply({"params": parameters}, h, inputs[t])
     np.testing.assert_allclose(ours[0], h, rtol=1e-4, atol=1e-6)
 
 
-def gradients(run: Callable, kernel, projected, state):
-    def scalar(kernel, projected, state):
-        outputs, final = run(kernel, projected, state)
+@pytest.mark.parametrize("name", ["mingru", "minlstm"])
+def test_all_at_once_is_one_by_one(name):
+    cell, _, inputs, (h,), _ = problem(name)
+    a, b = cell.coefficients(tuple(jnp.split(inputs, cell.input_gates, -1)))
+    np.testing.assert_allclose(linear.parallel(a, b, h), linear.sequential(a, b, h), rtol=1e-12)
+    ours, plain = (
+        jax.grad(lambda *arrays, scan=scan: (scan(*arrays) ** 2).sum(), argnums=(0, 1, 2))(a, b, h)
+        for scan in (linear.linear_scan, linear.parallel)
+    )
+    for found, expected in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("bias", [-60.0, 60.0])
+def test_gates_wide_open_or_shut_give_finite_numbers(name, bias):
+    cell, weights, inputs, state, resets = problem(name, np.float32)
+
+    def total(weights: Weights, inputs: jax.Array) -> jax.Array:
+        return recurrence.run(cell, weights, inputs, state, resets, "float32")[0].sum()
+
+    shifted = inputs + jnp.asarray(bias, inputs.dtype) if name != "rnn-relu" else inputs
+    value, found = jax.value_and_grad(total, argnums=(0, 1))(weights, shifted)
+    assert all(bool(jnp.isfinite(array).all()) for array in jax.tree.leaves((value, found)))
+
+
+def gradients(run: Callable, weights, inputs, state):
+    def scalar(weights, inputs, state):
+        outputs, final = run(weights, inputs, state)
         weights = jnp.arange(1, outputs.size + 1, dtype=outputs.dtype).reshape(outputs.shape) / outputs.size
         return (outputs * weights).sum() + sum((part**2).sum() for part in final)
 
-    return jax.tree.leaves(jax.grad(scalar, argnums=(0, 1, 2))(kernel, projected, state))
+    return jax.tree.leaves(jax.grad(scalar, argnums=(0, 1, 2))(weights, inputs, state))
 
 
 @every_cell
 def test_gradients_are_autodiff_of_the_plain_loop(name):
-    cell, kernel, projected, state, resets = problem(name)
-    ours = gradients(lambda *a: recurrence.run(cell, *a, resets, "float64"), kernel, projected, state)
-    plain = gradients(lambda *a: plain_loop(cell, *a, resets), kernel, projected, state)
+    cell, weights, inputs, state, resets = problem(name)
+    ours = gradients(lambda *a: recurrence.run(cell, *a, resets, "float64"), weights, inputs, state)
+    plain = gradients(lambda *a: plain_loop(cell, *a, resets), weights, inputs, state)
     for found, expected in zip(ours, plain, strict=True):
-        assert float(jnp.linalg.norm(found - expected)) < 1e-10 * float(jnp.linalg.norm(expected))
+        assert float(jnp.linalg.norm(found - expected)) <= 1e-10 * float(jnp.linalg.norm(expected))
 
 
 @every_cell
 def test_gradients_in_bfloat16_are_near(name):
-    cell, kernel, projected, state, resets = problem(name, np.float32)
-    ours = gradients(lambda *a: recurrence.run(cell, *a, resets, "bfloat16"), kernel, projected, state)
-    plain = gradients(lambda *a: plain_loop(cell, *a, resets, "float32"), kernel, projected, state)
+    cell, weights, inputs, state, resets = problem(name, np.float32)
+    ours = gradients(lambda *a: recurrence.run(cell, *a, resets, "bfloat16"), weights, inputs, state)
+    plain = gradients(lambda *a: plain_loop(cell, *a, resets, "float32"), weights, inputs, state)
     for found, expected in zip(ours, plain, strict=True):
-        assert float(jnp.linalg.norm(found - expected)) < 1e-2 * float(jnp.linalg.norm(expected))
+        assert float(jnp.linalg.norm(found - expected)) <= 1e-2 * float(jnp.linalg.norm(expected))
 
 
 @every_cell
 def test_chunks_with_carried_state_are_the_whole(name):
-    cell, kernel, projected, state, resets = problem(name)
-    whole, final = recurrence.run(cell, kernel, projected, state, resets, "float64")
+    cell, weights, inputs, state, resets = problem(name)
+    whole, final = recurrence.run(cell, weights, inputs, state, resets, "float64")
     pieces = []
-    for begin, end in ((0, 1), (1, 6), (6, T)):
-        out, state = recurrence.run(cell, kernel, projected[begin:end], state, resets[begin:end], "float64")
+    for begin, end in ((0, 1), (1, 4), (4, T)):
+        out, state = recurrence.run(cell, weights, inputs[begin:end], state, resets[begin:end], "float64")
         pieces.append(out)
     np.testing.assert_allclose(jnp.concatenate(pieces), whole, rtol=1e-12)
     for part, wanted in zip(state, final, strict=True):
@@ -150,24 +289,24 @@ def test_chunks_with_carried_state_are_the_whole(name):
 
 
 @every_cell
-@pytest.mark.parametrize(("row", "start"), [(0, 4), (1, 0), (2, 9)])
+@pytest.mark.parametrize(("row", "start"), [(0, 3), (1, 0), (2, 6)])
 def test_a_reset_is_a_new_sequence(name, row, start):
-    cell, kernel, projected, state, resets = problem(name)
-    outputs, _ = recurrence.run(cell, kernel, projected, state, resets, "float64")
+    cell, weights, inputs, state, resets = problem(name)
+    outputs, _ = recurrence.run(cell, weights, inputs, state, resets, "float64")
     zero = tuple(jnp.zeros_like(part) for part in state)
-    apart, _ = recurrence.run(cell, kernel, projected[start:], zero, jnp.zeros((T - start, B), bool), "float64")
+    apart, _ = recurrence.run(cell, weights, inputs[start:], zero, jnp.zeros((T - start, B), bool), "float64")
     np.testing.assert_allclose(outputs[start:, row], apart[:, row], rtol=1e-12)
 
 
 @every_cell
 def test_no_gradient_crosses_a_reset(name):
-    cell, kernel, projected, state, resets = problem(name)
+    cell, weights, inputs, state, resets = problem(name)
 
-    def after(projected: jax.Array, state: tuple) -> jax.Array:
-        return recurrence.run(cell, kernel, projected, state, resets, "float64")[0][4:, 0].sum()
+    def after(inputs: jax.Array, state: tuple) -> jax.Array:
+        return recurrence.run(cell, weights, inputs, state, resets, "float64")[0][3:, 0].sum()
 
-    projected_gradient, state_gradient = jax.grad(after, argnums=(0, 1))(projected, state)
-    assert not projected_gradient[:4].any() and projected_gradient[4:, 0].any(-1).all()
+    inputs_gradient, state_gradient = jax.grad(after, argnums=(0, 1))(inputs, state)
+    assert not inputs_gradient[:3].any() and inputs_gradient[3:, 0].any()
     assert not any(part.any() for part in state_gradient)
 
 
@@ -176,6 +315,21 @@ def test_no_gradient_crosses_a_reset(name):
     ("dtype", "precision"), [("float32", "float32"), ("float32", "bfloat16"), ("float64", "float64")]
 )
 def test_the_state_keeps_its_type(name, dtype, precision):
-    cell, kernel, projected, state, resets = problem(name, np.dtype(dtype).type)
-    outputs, final = recurrence.run(cell, kernel, projected, state, resets, precision)
+    cell, weights, inputs, state, resets = problem(name, np.dtype(dtype).type)
+    outputs, final = recurrence.run(cell, weights, inputs, state, resets, precision)
     assert {str(array.dtype) for array in (outputs, *final)} == {dtype}
+
+
+def test_the_cell_that_contributing_shows_is_one():
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
+    rooms = [vars(base), {"dataclass": dataclasses.dataclass, "ClassVar": ClassVar, "jnp": jnp, "sigmoid": sigmoid}]
+    names = {name: value for room in rooms for name, value in room.items() if not name.startswith("__")}
+    exec(text.split("```python")[1].split("```")[0], names)
+    cell, random = names["BlindGRU"](), np.random.default_rng(0)
+    weights = Weights({"recurrent_kernel": jnp.asarray(random.normal(size=(H, H)))}, {})
+    inputs, h = jnp.asarray(random.normal(size=(T, B, 2 * H))), np.zeros((B, H))
+    outputs, _ = recurrence.run(cell, weights, inputs, (jnp.asarray(h),), NO_RESETS, "float64")
+    for t in range(T):
+        z = _sigmoid(np.asarray(inputs[t, :, :H]) + h @ np.asarray(weights.kernels["recurrent_kernel"]))
+        h = z * h + (1 - z) * np.tanh(np.asarray(inputs[t, :, H:]))
+        np.testing.assert_allclose(outputs[t], h, rtol=1e-11)

@@ -1,5 +1,6 @@
 """The loop as a whole: it learns, resumes to the same bits, stops when asked; and its small parts."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -14,15 +15,15 @@ from jax import export
 import charrnn.training.step as step_module
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.errors import CorpusError, TrainingError
-from charrnn.nn.network import named_arrays
+from charrnn.nn.network import NO_DROPOUT, named_arrays
 from charrnn.text.batches import Batch
 from charrnn.trainer import Sampled, start
 from charrnn.training import loop
-from charrnn.training.devices import _cpu_has_bfloat16
-from charrnn.training.objective import mean_loss, negative_log_likelihood
+from charrnn.training.devices import _cpu_has_bfloat16, shards_for
+from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import learning_rate
 from charrnn.training.recipe import resolve
-from charrnn.training.step import StepSettings, initial_state, train_steps
+from charrnn.training.step import StepSettings, initial_state, place, train_steps
 
 TINY = {"hidden_size": 16, "seq_length": 16, "batch_size": 4, "learning_rate": 0.02, "precision": "float32"}
 
@@ -100,9 +101,9 @@ def test_a_budget_of_minutes_ends(text_file, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(text_file, tmp_path, monkeypatch):
     def nan_loss(logits, targets):
-        return mean_loss(logits, targets) * jnp.nan
+        return negative_log_likelihood(logits, targets) * jnp.nan
 
-    monkeypatch.setattr(step_module, "mean_loss", nan_loss)
+    monkeypatch.setattr(step_module, "negative_log_likelihood", nan_loss)
     job = job_of(text_file, tmp_path, hidden_size=17)
     with pytest.raises(TrainingError, match="lower --learning-rate"):
         list(job.events())
@@ -172,7 +173,8 @@ def test_the_train_step_lowers_for_accelerators(tiny_config, platform):
 
     @jax.jit
     def steps(leaves, batches, rates, count):
-        result = train_steps(jax.tree.unflatten(structure, leaves), Batch(*batches), rates, count, settings)
+        state = jax.tree.unflatten(structure, leaves)  # what jit wraps, since compiler options are for the outermost
+        result = train_steps.__wrapped__(state, Batch(*batches), rates, count, settings)
         return jax.tree.leaves(result)
 
     settings = StepSettings.of(tiny_config)
@@ -185,4 +187,29 @@ def test_no_target_has_no_loss():
     logits = jnp.array([[[0.0, math.log(3.0)], [5.0, 1.0]]])
     losses = negative_log_likelihood(logits, jnp.array([[1, -1]]))
     np.testing.assert_allclose(losses, [[-math.log(0.75), 0.0]], rtol=1e-6)
-    assert float(mean_loss(logits, jnp.array([[-1, -1]]))) == 0.0
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_a_split_batch_is_the_whole_batch(tiny_config, shards):
+    settings = dataclasses.replace(StepSettings.of(tiny_config), shards=shards, dropout=NO_DROPOUT)
+    whole = dataclasses.replace(settings, shards=1)
+    random = np.random.default_rng(0)
+    shape = (3, 8, tiny_config.training.batch_size)
+    targets = random.integers(-1, 11, shape, np.int32)  # some have none
+    batches = Batch(random.integers(0, 11, shape, np.int32), targets, random.random(shape) < 0.1)
+    rates = np.full(3, 1e-2, np.float32)
+    ours, one = (
+        train_steps(place(initial_state(tiny_config, 11), how), batches, rates, np.int32(3), how)
+        for how in (settings, whole)
+    )
+    for found, expected in zip(jax.tree.leaves(ours[1:]), jax.tree.leaves(one[1:]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    for found, expected in zip(jax.tree.leaves(ours[0].carry), jax.tree.leaves(one[0].carry), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "shards"), [(1, 1), (8, 1), (16, 2), (24, 3), (32, 4), (64, 4), (50, 2), (53, 1)]
+)
+def test_batches_are_split_evenly_and_not_into_slivers(batch_size, shards):
+    assert shards_for(batch_size) == shards  # of the four devices that tests have

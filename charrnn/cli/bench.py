@@ -1,0 +1,150 @@
+"""`charrnn bench`: looking at how the cells behave."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charrnn.cli.options import checkpoints_option
+from charrnn.config import ModelConfig, value_types
+from charrnn.errors import CharrnnError, ConfigError
+
+_DECADES = 8
+
+
+@click.group()
+def bench() -> None:
+    """Measure how the recurrent cells behave."""
+
+
+@bench.command()
+@click.option("--cell", "cells", multiple=True, type=click.Choice(value_types(ModelConfig)["cell"][1]),
+              help="A cell to measure; may be given more than once.  [default: all]")  # fmt: skip
+@click.option("--run", "runs", multiple=True, metavar="RUN", help="A trained run to set beside them; may be repeated.")
+@click.option("--hidden", type=click.IntRange(1, 4096), default=128, show_default=True, metavar="N",
+              help="Hidden units of the untrained cells.")  # fmt: skip
+@click.option("--distance", type=click.IntRange(2, 10_000), default=256, show_default=True, metavar="N",
+              help="The longest distance, in characters.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, metavar="N",
+              help="Seed of the weights and the characters.")  # fmt: skip
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Draw a picture too (.png, .svg, .pdf); needs the plot extra.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a cell, for programs.")
+@checkpoints_option
+def gradients(
+    cells: tuple[str, ...], runs: tuple[str, ...], hidden: int, distance: int, seed: int, plot: Path | None,
+    as_json: bool, checkpoints: Path,
+) -> None:  # fmt: skip
+    """Show how a gradient fades or grows with distance, which is why gates exist.
+
+    A gradient of norm 1 at the last character is carried back through time; the bars are its norm
+    so many characters earlier. A cell in which it vanishes cannot learn what lies farther back.
+    Untrained cells read random characters, a RUN reads its own text.
+    """
+    if plot:
+        _check_plot(plot)
+    from charrnn.gradients import all_cells, at_initialisation
+    from charrnn.training.devices import keep_compiled_programs
+
+    keep_compiled_programs()
+    wanted = cells or (() if runs else all_cells())
+    reaches = at_initialisation(wanted, hidden, distance, seed)
+    for run in runs:
+        reaches += _of_run(run, checkpoints, distance, seed)
+    if as_json:
+        for reach in reaches:
+            facts = {"name": reach.name, "distances": reach.distances, "norms": reach.norms}
+            click.echo(json.dumps({**facts, "half_life": reach.half_life if abs(reach.half_life) < 1e300 else None}))
+    else:
+        _show(reaches)
+    if plot:
+        _draw(reaches, plot)
+
+
+def _of_run(name: str, checkpoints: Path, distance: int, seed: int) -> list[Any]:
+    """A run before and after training, reading text that it draws itself."""
+    import numpy as np
+
+    from charrnn.gradients import of_network
+    from charrnn.model import load
+    from charrnn.nn.network import create
+
+    model = load(name, checkpoints)
+    samples = model.sample(n=8, length=2 * distance, ignore_eos=True, seed=seed, temperature=1.0)
+    ids = np.stack([model.vocabulary.encode(sample.text) for sample in samples], -1)
+    fresh = create(model.config.model, model.vocabulary.size, model.config.training.seed)
+    label = f"{name} ({model.config.model.cell})"
+    return [
+        of_network(fresh, ids, distance, f"{label} untrained", seed),
+        of_network(model.network, ids, distance, f"{label} trained", seed),
+    ]
+
+
+def _show(reaches: list[Any]) -> None:
+    """A table with a bar of the norm's logarithm at every distance."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    longest_name = max(len(reach.name) for reach in reaches)
+    shown = range(len(reaches[0].distances))
+    while len(shown) > 1 and longest_name + 7 * len(shown) + 11 > console.width:
+        shown = shown[len(shown) % 2 == 0 :: 2]  # every other, the last always
+    table = Table(box=None, pad_edge=False)
+    table.add_column("cell", no_wrap=True)
+    for k in shown:
+        table.add_column(f"{reaches[0].distances[k]:,}", justify="right", no_wrap=True)
+    table.add_column("halves in", justify="right", no_wrap=True)
+    for reach in reaches:
+        half_life = reach.half_life
+        halves = f"{half_life:,.1f}" if 0 <= half_life < 1e6 else "never" if half_life > 0 else "it grows"
+        table.add_row(reach.name, *(_figure(reach.norms[k]) for k in shown), halves)
+    console.print("Norm of the gradient so many characters back (it is 1 at the last):")
+    console.print(table)
+    console.print(f"\nThe same from 1 down to 1e-{_DECADES}, a character a distance:")
+    for reach in reaches:
+        console.print(f"{reach.name:>{longest_name}} {_bars(reach.norms)}", soft_wrap=True)
+
+
+def _figure(norm: float) -> str:
+    return f"{norm:.2f}" if 0.01 <= norm < 100 else f"{norm:.0e}"
+
+
+def _bars(norms: tuple[float, ...]) -> str:
+    """A bar for each norm: full at 1 and above, empty at 10 to the power of -_DECADES."""
+    from math import log10
+
+    shares = [min(1.0, max(0.0, 1 + log10(max(norm, 1e-300)) / _DECADES)) for norm in norms]
+    return "".join("▁▂▃▄▅▆▇█"[min(7, int(share * 8))] if share else "·" for share in shares)
+
+
+def _check_plot(path: Path) -> None:
+    """Refuse before the work what the picture could not be written for."""
+    import importlib.util
+
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--plot {path}: end the name in .png, .svg or .pdf")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--plot {path}: there is no such folder")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("--plot needs Matplotlib; install it with: pip install 'charrnn[plot]'")
+
+
+def _draw(reaches: list[Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for k, reach in enumerate(reaches):
+        axes.plot(reach.distances, reach.norms, marker="o", markersize=3, linestyle=("-", "--", ":")[k // 10 % 3],
+                  label=reach.name)  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="characters back", ylabel="norm of the gradient")
+    axes.set_ylim(bottom=10.0 ** -(2 * _DECADES))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise CharrnnError(f"{path}: cannot be written ({error.strerror})") from error
+    click.echo(f"drew {path}", err=True)

@@ -1,0 +1,70 @@
+"""The reach of gradients: against products of Jacobians, and on the command line."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from charrnn import gradients
+from charrnn.cli.main import cli
+from charrnn.config import ModelConfig
+from charrnn.nn import recurrence
+from charrnn.nn.network import create
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "minlstm"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_norms_are_those_of_autodiff_through_the_whole_window(cell, layers):
+    network = create(ModelConfig(cell=cell, num_layers=layers, hidden_size=6, embedding_size=4), 9, 0)
+    ids = np.random.default_rng(0).integers(0, 9, (16, 3)).astype(np.int32)
+    reach = gradients.of_network(network, ids, 8, cell, seed=3)
+    assert reach.distances == (1, 2, 4, 8)
+    inputs, state = gradients._last_layer(network, jnp.asarray(ids), 8)
+    layer, direction = network.layers[-1], jax.random.normal(jax.random.key(3), state[0].shape)
+    direction = direction / jnp.linalg.norm(direction)
+    for distance, norm in zip(reach.distances, reach.norms, strict=True):
+        before = state
+        for t in range(8 - distance):
+            before, _ = recurrence.step(layer.cell, layer.weights, inputs[t], before, "float32")
+
+        def last(before, distance=distance):
+            resets = jnp.zeros((distance, 3), bool)
+            return recurrence.run(layer.cell, layer.weights, inputs[8 - distance :], before, resets, "float32")[0][-1]
+
+        (back,) = jax.vjp(last, before)[1](direction)
+        expected = np.sqrt(sum(float((part**2).sum()) for part in back))
+        assert norm == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("norms", "half_life"),
+    [((0.5, 0.25), 1.0), ((0.25, 0.0), 0.5), ((2.0, 4.0), -1.0), ((1.0, 1.0), np.inf), ((0.0, 0.0), 0)],
+)
+def test_half_life(norms, half_life):
+    assert gradients.GradientReach("", (1, 2), norms).half_life == pytest.approx(half_life)
+
+
+@pytest.mark.parametrize(("longest", "distances"), [(2, (1, 2)), (5, (1, 2, 4, 5)), (8, (1, 2, 4, 8))])
+def test_distances_double_and_end_at_the_longest(longest, distances):
+    assert gradients.distances_to(longest) == distances
+
+
+def test_the_command_shows_every_cell_and_narrows():
+    arguments = ["bench", "gradients", "--hidden", "8", "--distance", "64", "--cell", "rnn", "--cell", "lstm"]
+    wide = CliRunner().invoke(cli, arguments, env={"COLUMNS": "100"})
+    narrow = CliRunner().invoke(cli, arguments, env={"COLUMNS": "40"})
+    assert wide.exit_code == narrow.exit_code == 0
+    heading = next(line for line in wide.stdout.splitlines() if line.startswith("cell"))
+    assert heading.split() == ["cell", "1", "2", "4", "8", "16", "32", "64", "halves", "in"]
+    assert max(map(len, narrow.stdout.splitlines()[1:4])) <= 40 and "64" in narrow.stdout and "lstm" in narrow.stdout
+    facts = [json.loads(line) for line in CliRunner().invoke(cli, [*arguments, "--json"]).stdout.splitlines()]
+    assert [fact["name"] for fact in facts] == ["rnn", "lstm"] and facts[0]["half_life"] < facts[1]["half_life"]
+
+
+@pytest.mark.parametrize(("file", "message"), [("x.txt", "end the name in"), ("no/x.png", "no such folder")])
+def test_a_picture_that_cannot_be_written_is_refused_first(tmp_path, file, message):
+    done = CliRunner().invoke(cli, ["bench", "gradients", "--plot", str(tmp_path / file)])
+    assert done.exit_code != 0 and message in done.stderr.replace("\n", " ")
