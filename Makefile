@@ -35,7 +35,12 @@ lint: .venv/.test-ready
 type: .venv/.test-ready
 	$(BIN)/mypy
 
-bench: .venv/.test-ready
+.venv/.bench-ready: .venv/.test-ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench: .venv/.bench-ready
+	$(BIN)/python -m benchmarks.train_speed
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.prepare_corpus corpora/fables.txt
 	$(BIN)/python -m benchmarks.quality fables --minutes 1 --seeds 1

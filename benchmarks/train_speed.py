@@ -71,8 +71,8 @@ SHAPES = {
     "lstm-1x1024": Shape("lstm", 1, 1024, 64, 128),
     "gru-2x512": Shape("gru", 2, 512, 64, 128, peer_cell="gru"),
     "gru-reset-after-2x512": Shape("gru-reset-after", 2, 512, 64, 128, peer_cell="gru"),
-    "mingru-2x512": Shape("mingru", 2, 512, 64, 512),
-    "lstm-2x512-long": Shape("lstm", 2, 512, 64, 512, peers=()),
+    "mingru-2x512": Shape("mingru", 2, 512, 64, 512, ours=("bfloat16",), peers=()),
+    "lstm-2x512-long": Shape("lstm", 2, 512, 64, 512, ours=("bfloat16",), peers=()),
 }
 
 
