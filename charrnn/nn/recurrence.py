@@ -115,7 +115,8 @@ def _backward(cell: Cell, precision: str, residuals: Any, gradients: tuple[Array
     )
     emitted = {name: _unpacked(blocks, types[name]) for name, blocks in emitted.items()}
     kernel_gradients = _kernel_gradients(cell, weights, results, inputs, _reset(before, resets), emitted, precision)
-    added = [emitted[name][..., : sum(kernel.blocks[: kernel.inputs])] for name, kernel in kernels.items()]
+    widths = {name: sum(kernel.blocks[: kernel.inputs]) for name, kernel in kernels.items() if kernel.inputs}
+    added = [emitted[name][..., :width] for name, width in widths.items()]
     input_gradient = jnp.concatenate([*added, _unpacked(free, storage)], -1)
     summed = {name: gradient.sum(0) for name, gradient in vector_gradients.items()}
     return Weights(kernel_gradients, summed), input_gradient.astype(inputs.dtype), initial_gradient, None

@@ -46,7 +46,7 @@ def test_the_single_step_is_the_window_cut_small(cell, layers, embedding):
         np.testing.assert_allclose(part, wanted, rtol=2e-4, atol=2e-5)
 
 
-@every_shape
+@few_shapes
 def test_the_folded_input_is_the_product_with_a_vector(cell, layers, embedding):
     network, (inputs, resets) = make(cell, layers, embedding), window()
     vectors = jnp.eye(V) if network.embedding is None else network.embedding[...]
@@ -90,7 +90,7 @@ def test_the_carry_and_the_logits_stay_float32(cell, layers, embedding, precisio
         assert {str(array.dtype) for array in jax.tree.leaves(arrays)} == {"float32"}
 
 
-@every_shape
+@few_shapes
 def test_a_reset_hides_the_character_before(cell, layers, embedding):
     network, (inputs, resets) = make(cell, layers, embedding), window()
     other = inputs.at[5, 2].set((inputs[5, 2] + 1) % V)
