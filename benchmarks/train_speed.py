@@ -79,9 +79,10 @@ SHAPES = {
 def charrnn_step(contender: Contender) -> Callable[[], float]:
     """A function that takes one training step of ours and returns the loss."""
 
-    from charrnn.training.devices import use_every_core
+    from charrnn.training.devices import keep_freed_memory, use_every_core
 
     use_every_core()
+    keep_freed_memory()
     from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
     from charrnn.text.batches import Batch
     from charrnn.training.step import StepSettings, initial_state, place, train_steps

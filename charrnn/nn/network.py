@@ -10,7 +10,7 @@ from jax import lax
 
 from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
-from charrnn.nn.arrays import Array, Carry, State, add_bias, product, storage_type
+from charrnn.nn.arrays import Array, Carry, State, add_bias, dense, packed, storage_type, unpacked
 from charrnn.nn.cells import make_cell
 from charrnn.nn.recurrence import Weights
 
@@ -64,7 +64,7 @@ class Layer(nnx.Module):
         """The input's part of the gates, bias included: `[..., E]` to `[..., G*H]`; the input itself if none."""
         if self.input_kernel is None:
             return inputs
-        return add_bias(product(inputs, self.input_kernel[...], precision), self.bias[...])
+        return add_bias(dense(inputs, self.input_kernel[...], precision), self.bias[...])
 
     def initial_state(self, batch_size: int, dtype: jnp.dtype) -> State:
         """Zeros, parts `[B, H]`."""
@@ -114,7 +114,7 @@ class Network(nnx.Module):
 
     def head(self, hidden: Array, precision: str) -> Array:
         """Logits `[..., V]` of the last layer's outputs `[..., H]`."""
-        return add_bias(product(hidden, self.head_kernel[...], precision), self.head_bias[...])
+        return add_bias(dense(hidden, self.head_kernel[...], precision), self.head_bias[...])
 
     def __call__(
         self,
@@ -185,7 +185,7 @@ def create(config: ModelConfig, vocabulary_size: int, seed: int) -> Network:
 @jax.custom_vjp
 def look_up(table: Array, ids: Array) -> Array:
     """Rows of a `[V, D]` table by id. The gradient is a product with a one-hot, not a scatter."""
-    return table[ids]
+    return unpacked(packed(table, table.dtype)[ids], table.dtype)
 
 
 def _sum_type(array: Array) -> jnp.dtype:
@@ -193,7 +193,7 @@ def _sum_type(array: Array) -> jnp.dtype:
 
 
 def _look_up_forward(table: Array, ids: Array) -> tuple[Array, tuple[Array, Array]]:
-    return table[ids], (table, ids)
+    return look_up(table, ids), (table, ids)
 
 
 def _look_up_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, None]:

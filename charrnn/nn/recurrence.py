@@ -2,8 +2,9 @@
 
 The input's products are done before the scan, all steps at once, and so are the weights' gradients
 after it: the backward scan emits only the gradients of the products' results (autodiff of `lax.scan`
-would add into the weights' gradient at every step). The forward scan keeps those results and the
-states; the backward scan replays a step from them, without its products, and differentiates that.
+would add into the weights' gradient at every step). The forward scan keeps those results, rounded as
+the precision says, and the states; the backward scan replays a step from them, without its products,
+and differentiates that.
 """
 
 from functools import partial
@@ -13,11 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from charrnn.nn.arrays import Array, State, product, storage_type
+from charrnn.nn.arrays import Array, State, in_memory, kernel_gradient, packed, product, storage_type, unpacked
 from charrnn.nn.cells import Cell, Kernel, LinearCell
 from charrnn.nn.linear import linear_scan
 
 Blocks = tuple[Array, ...]
+
+_LONGEST_SUM = 1024
+"""XLA's CPU product of few rows in bfloat16 takes twice as long when more terms than this make one sum."""
 
 
 class Weights(NamedTuple):
@@ -76,48 +80,52 @@ def _run(
 def _forward(
     cell: Cell, precision: str, weights: Weights, inputs: Array, state: State, resets: Array
 ) -> tuple[tuple[Array, State], Any]:
-    rounded = _rounded(weights, _kernels(cell, inputs, state), precision)
+    kernels = _kernels(cell, inputs, state)
+    rounded, types = _rounded(weights, kernels, precision), _types(weights, kernels, precision)
 
     def body(state: State, here: tuple[Array, Array]) -> tuple[State, tuple]:
         inputs, reset = here
         state, results = step(cell, rounded, inputs, _reset(state, reset), precision)
-        return state, (state, results)
+        return state, (state, _keep(results, types))
 
-    final, (states, results) = lax.scan(body, state, (inputs, resets))
-    return (states[0], final), (weights, inputs, state, resets, states, results)
+    final, (states, kept) = lax.scan(body, state, (inputs, resets))
+    return (states[0], final), (weights, inputs, state, resets, states, kept)
 
 
 def _backward(cell: Cell, precision: str, residuals: Any, gradients: tuple[Array, State]) -> tuple:
-    weights, inputs, initial, resets, states, results = residuals
+    weights, inputs, initial, resets, states, kept = residuals
     output_gradients, final_gradient = gradients
     before = tuple(jnp.concatenate([first[None], rest[:-1]]) for first, rest in zip(initial, states, strict=True))
     kernels = _kernels(cell, inputs, initial)
     rounded, storage = _rounded(weights, kernels, precision), storage_type(precision, inputs.dtype)
-    types = {name: storage_type(kernel.precision(precision), inputs.dtype) for name, kernel in kernels.items()}
+    types = _types(weights, kernels, precision)
     shared = sum(sum(kernel.blocks[: kernel.inputs]) for kernel in kernels.values())
+    transposed = {name: in_memory(kernel.T) for name, kernel in rounded.kernels.items()}
 
     def body(carry: tuple[State, dict[str, Array]], here: tuple) -> tuple[tuple, tuple]:
         state_gradient, vector_gradients = carry
-        inputs, results, before, output_gradient, reset = here
+        inputs, kept, before, output_gradient, reset = here
+        results = _recall(kept, types, state_gradient[0].dtype)
         later = (state_gradient[0] + output_gradient, *state_gradient[1:])
-        replay = partial(_replay, cell, rounded.kernels, precision)
+        replay = partial(_replay, cell, transposed, precision)
         vectors = _by_row(rounded.vectors, inputs)
         _, vjp, _ = jax.vjp(replay, results, inputs, vectors, _reset(before, reset), has_aux=True)
         result_gradients, input_gradient, more, gradient = vjp(later)
-        emitted = {name: _packed(jnp.concatenate(blocks, -1), types[name]) for name, blocks in result_gradients.items()}
+        emitted = {name: packed(jnp.concatenate(blocks, -1), types[name]) for name, blocks in result_gradients.items()}
         vector_gradients = jax.tree.map(jnp.add, vector_gradients, more)
-        free = _packed(input_gradient[..., shared:], storage)
+        free = packed(input_gradient[..., shared:], storage)
         return (_reset(gradient, reset), vector_gradients), (emitted, free)
 
     nothing = jax.tree.map(jnp.zeros_like, _by_row(weights.vectors, inputs[0]))
     (initial_gradient, vector_gradients), (emitted, free) = lax.scan(
-        body, (final_gradient, nothing), (inputs, results, before, output_gradients, resets), reverse=True
+        body, (final_gradient, nothing), (inputs, kept, before, output_gradients, resets), reverse=True
     )
-    emitted = {name: _unpacked(blocks, types[name]) for name, blocks in emitted.items()}
+    emitted = {name: unpacked(blocks, types[name]) for name, blocks in emitted.items()}
+    results = _recall(kept, types, initial[0].dtype)
     kernel_gradients = _kernel_gradients(cell, weights, results, inputs, _reset(before, resets), emitted, precision)
     widths = {name: sum(kernel.blocks[: kernel.inputs]) for name, kernel in kernels.items() if kernel.inputs}
     added = [emitted[name][..., :width] for name, width in widths.items()]
-    input_gradient = jnp.concatenate([*added, _unpacked(free, storage)], -1)
+    input_gradient = jnp.concatenate([*added, unpacked(free, storage)], -1)
     summed = {name: gradient.sum(0) for name, gradient in vector_gradients.items()}
     return Weights(kernel_gradients, summed), input_gradient.astype(inputs.dtype), initial_gradient, None
 
@@ -127,7 +135,7 @@ _run.defvjp(_forward, _backward)
 
 def _replay(
     cell: Cell,
-    kernels: dict[str, Array],
+    transposed: dict[str, Array],
     precision: str,
     results: dict[str, Blocks],
     inputs: Array,
@@ -139,27 +147,36 @@ def _replay(
 
     def known(name: str, operand: Array) -> Blocks:
         operands[name] = operand
-        return _known_product(shapes[name].precision(precision), operand, kernels[name], results[name])
+        return _known_product(shapes[name].precision(precision), operand, transposed[name], results[name])
 
     _, x = _shares(cell, shapes, inputs.astype(state[0].dtype), state)
     return cell.step(known, x, vectors, state), operands
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _known_product(precision: str, operand: Array, kernel: Array, blocks: Blocks) -> Blocks:
-    """The blocks of a product that was made before; their gradient passes to them and to the operand."""
+def _known_product(precision: str, operand: Array, transposed: Array, blocks: Blocks) -> Blocks:
+    """The blocks of a product that was made before; their gradient passes to them and to the operand.
+
+    transposed: the product's matrix, `[sum(blocks), rows]`.
+    """
     return blocks
 
 
 def _known_product_backward(
     precision: str, residuals: tuple[Array, Array], gradients: Blocks
 ) -> tuple[Array, None, Blocks]:
-    operand, kernel = residuals
-    through = product(jnp.concatenate(gradients, -1), kernel, precision, (-1, 1))
+    operand, transposed = residuals
+    gradient = jnp.concatenate(gradients, -1)
+    most = _LONGEST_SUM if precision == "bfloat16" else gradient.shape[-1]
+    starts = range(0, gradient.shape[-1], most)
+    first, *others = (product(gradient[:, k : k + most], transposed[k : k + most], precision) for k in starts)
+    through = sum(others, first)
     return through.astype(operand.dtype), None, gradients
 
 
-_known_product.defvjp(lambda precision, operand, kernel, blocks: (blocks, (operand, kernel)), _known_product_backward)
+_known_product.defvjp(
+    lambda precision, operand, transposed, blocks: (blocks, (operand, transposed)), _known_product_backward
+)
 
 
 def _kernel_gradients(
@@ -176,10 +193,10 @@ def _kernel_gradients(
         name: jnp.broadcast_to(vector, (*inputs.shape[:-1], *vector.shape)) for name, vector in weights.vectors.items()
     }
     _, operands = _replay(cell, weights.kernels, precision, results, inputs, vectors, before)
-    gradients = {}
+    gradients, kernels = {}, _kernels(cell, inputs, before)
     for name, kernel in weights.kernels.items():
-        operand, gradient = (array.reshape(-1, array.shape[-1]) for array in (operands[name], emitted[name]))
-        gradients[name] = product(operand.astype(gradient.dtype), gradient, "float32", (0, 0)).astype(kernel.dtype)
+        gradient = kernel_gradient(operands[name], emitted[name], kernels[name].precision(precision))
+        gradients[name] = gradient.astype(kernel.dtype)
     return gradients
 
 
@@ -210,18 +227,23 @@ def _by_row(vectors: dict[str, Array], inputs: Array) -> dict[str, Array]:
 
 def _rounded(weights: Weights, kernels: dict[str, Kernel], precision: str) -> Weights:
     """The matrices as products take them, rounded once here rather than at every step."""
-    types = {name: storage_type(kernels[name].precision(precision), weights.kernels[name].dtype) for name in kernels}
+    types = _types(weights, kernels, precision)
     return weights._replace(kernels={name: weights.kernels[name].astype(types[name]) for name in kernels})
 
 
-def _packed(values: Array, storage: jnp.dtype) -> Array:
-    """Values as a scan emits them: bfloat16 as its bits, since XLA's CPU loops write those 15 times as fast."""
-    values = values.astype(storage)
-    return lax.bitcast_convert_type(values, jnp.uint16) if storage == jnp.bfloat16 else values
+def _types(weights: Weights, kernels: dict[str, Kernel], precision: str) -> dict[str, jnp.dtype]:
+    """In which type each kernel's operands, results and their gradients are kept."""
+    return {name: storage_type(kernels[name].precision(precision), weights.kernels[name].dtype) for name in kernels}
 
 
-def _unpacked(values: Array, storage: jnp.dtype) -> Array:
-    return lax.bitcast_convert_type(values, jnp.bfloat16) if storage == jnp.bfloat16 else values
+def _keep(results: dict[str, Blocks], types: dict[str, jnp.dtype]) -> dict[str, Blocks]:
+    return {name: tuple(packed(block, types[name]) for block in blocks) for name, blocks in results.items()}
+
+
+def _recall(kept: dict[str, Blocks], types: dict[str, jnp.dtype], type_: jnp.dtype) -> dict[str, Blocks]:
+    return {
+        name: tuple(unpacked(block, types[name]).astype(type_) for block in blocks) for name, blocks in kept.items()
+    }
 
 
 def _reset(state: State, resets: Array) -> State:
