@@ -46,6 +46,7 @@ ROWS = "rows"
 _FEWEST_ROWS = 8
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 _MOST_CORES = 8
+_WIDEST_SPLIT = 640
 
 
 def use_every_core() -> None:
@@ -71,12 +72,13 @@ def keep_freed_memory() -> None:
             set_option(option, value)
 
 
-def shards_for(batch_size: int) -> int:
+def shards_for(batch_size: int, hidden_size: int) -> int:
     """Over how many of the CPU's devices to split a batch: evenly, and not into slivers.
 
-    An accelerator takes it whole.
+    An accelerator takes it whole, and so does a CPU where the matrices are so wide that each core's
+    reading them anew costs more than waiting for the other.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or hidden_size > _WIDEST_SPLIT:
         return 1
     most = min(jax.local_device_count(), max(1, batch_size // _FEWEST_ROWS))
     return next(shards for shards in range(most, 0, -1) if batch_size % shards == 0)

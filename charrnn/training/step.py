@@ -47,10 +47,10 @@ class StepSettings:
         """The settings of a run."""
         training, model = config.training, config.model
         dropout = Dropout(model.dropout or 0.0, model.variational, model.weight_drop)
-        assert training.batch_size is not None
+        assert training.batch_size is not None and model.hidden_size is not None
         return cls(
             training.optimizer, training.weight_decay, training.clip_norm, training.precision, dropout, training.seed,
-            shards_for(training.batch_size),
+            shards_for(training.batch_size, model.hidden_size),
         )  # fmt: skip
 
     def transformation(self) -> optax.GradientTransformation:
@@ -149,7 +149,7 @@ def validation_step(
 
 def validate(network: Network, batches: ValidationBatches, precision: str) -> float:
     """Nats per character over the whole held-out text, the state carried through it."""
-    shards = shards_for(batches.batch_size)
+    shards = shards_for(batches.batch_size, network.layers[0].hidden_size)
     network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
     carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(())
     for window in range(len(batches)):

@@ -212,4 +212,5 @@ def test_a_split_batch_is_the_whole_batch(tiny_config, shards):
     ("batch_size", "shards"), [(1, 1), (8, 1), (16, 2), (24, 3), (32, 4), (64, 4), (50, 2), (53, 1)]
 )
 def test_batches_are_split_evenly_and_not_into_slivers(batch_size, shards):
-    assert shards_for(batch_size) == shards  # of the four devices that tests have
+    assert shards_for(batch_size, 512) == shards  # of the four devices that tests have
+    assert shards_for(batch_size, 768) == 1
