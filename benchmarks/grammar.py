@@ -164,8 +164,10 @@ def build(seed: int = 0, *, nouns: int = 80, verbs: int = 40, names: int = 8, de
 
 def clauses(level: int) -> dict[tuple, tuple[Rule, ...]]:
     """A clause, and what may stand between its noun and its verb, at most `level` brackets deep."""
-    choices: dict[tuple, tuple[Rule, ...]] = {("clause", level): _phrases(lambda number: (("predicate", number, level),))}
-    choices["object", level] = _phrases(lambda _: ())
+    choices: dict[tuple, tuple[Rule, ...]] = {
+        ("clause", level): _phrases(lambda number: (("predicate", number, level),)),
+        ("object", level): _phrases(lambda _: ()),
+    }
     for number in NUMBERS:
         verb = (("verb", number), ("object", level))
         asides = tuple(

@@ -33,12 +33,13 @@ def everything(grammar: Grammar, symbols: tuple[Symbol, ...]) -> Iterator[tuple[
     yield from ((p * q, text + more) for p, text in heads for q, more in rests)
 
 
-@pytest.mark.parametrize(
-    "grammar", [SMALL, Grammar(build(nouns=2, verbs=1, names=2, depth=1).choices, ("clause", 1))], ids=["small", "clause"]
-)
+CLAUSE = Grammar(build(nouns=2, verbs=1, names=2, depth=1).choices, ("clause", 1))
+
+
+@pytest.mark.parametrize("grammar", [SMALL, CLAUSE], ids=["small", "clause"])
 def test_the_entropy_is_that_of_all_its_documents(grammar: Grammar) -> None:
     documents = list(everything(grammar, (grammar.start,)))
-    assert len({text for _, text in documents}) == len(documents) >= 10  # one derivation each
+    assert len({text for _, text in documents}) == len(documents) >= 8  # one derivation each
     assert math.fsum(probability for probability, _ in documents) == pytest.approx(1, abs=1e-12)
     assert grammar.entropy() == pytest.approx(-math.fsum(p * math.log2(p) for p, _ in documents), rel=1e-12)
     assert grammar.length() == pytest.approx(math.fsum(p * (len(text) + 1) for p, text in documents), rel=1e-12)

@@ -103,7 +103,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Job:
     (folder / "rhyme.txt").write_text(RHYME * 60, "utf-8")
     job = start(
         (str(folder / "rhyme.txt"),), run="old", checkpoints=folder / "runs", hidden_size=16, seq_length=16,
-        batch_size=4, steps=80, eval_every=40, precision="float32", learning_rate=0.02, documents="file", sample_every=0,
+        batch_size=4, steps=80, eval_every=40, precision="float32", learning_rate=0.02, documents="file",
+        sample_every=0,
     )  # fmt: skip
     with jax.numpy_dtype_promotion("standard"):  # as Optax needs
         list(job.events())
