@@ -51,14 +51,13 @@ def main() -> None:
             base = ("--run", "base", "--minutes", str(arguments.base_minutes))
             run(*CHARRNN, "train", located(arguments.base), *same, *base, cwd=folder)
             for minutes in arguments.minutes:
-                best = {}
+                curves = {}
                 for name, options in (("tuned", ("--init-from", "base")), ("new", ())):
                     name_and_budget = ("--run", f"{name}-{minutes}", "--minutes", str(minutes))
                     run(*CHARRNN, "train", located(arguments.new), *same, *name_and_budget, *options, cwd=folder)
-                    curve = [event["nats"] for event in validations(folder, f"{name}-{minutes}")]
-                    best[name] = min(curve)
-                    before = curve[0] if name == "tuned" else before
-                lines.append(f"{seed:4} {minutes:7g} {before:8.4f} {best['tuned']:8.4f} {best['new']:8.4f}")
+                    curves[name] = [event["nats"] for event in validations(folder, f"{name}-{minutes}")]
+                tuned, new = curves["tuned"], curves["new"]
+                lines.append(f"{seed:4} {minutes:7g} {tuned[0]:8.4f} {min(tuned):8.4f} {min(new):8.4f}")
     write_result("fine_tuning.txt", "\n".join(lines))
 
 
