@@ -176,6 +176,8 @@ def validate(network: Network, batches: ValidationBatches, precision: str) -> fl
     carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(())
     for window in range(len(batches)):
         carry, nats = validation_step(network, batches.batch(window), carry, nats, precision, shards)
+        # Two programs in flight that sum over the CPU's devices can starve each other of threads and hang.
+        jax.block_until_ready((carry, nats))
     return float(nats) / len(batches.positions)
 
 
