@@ -1,6 +1,6 @@
 """A text whose entropy rate is known exactly, and how near the default model comes to it.
 
-python -m benchmarks.grammar [--characters 3000000] [--minutes 1.5] [--seeds 1]
+python -m benchmarks.grammar [--characters 3000000] [--minutes 5 | --steps N] [--seeds 1]
 
 A seeded stochastic grammar writes one document a line: clauses whose verbs agree with their nouns over
 nested asides, three kinds of brackets that must match, a speaker named before and after what was said,
@@ -208,15 +208,15 @@ def write_corpus(grammar: Grammar, path: Path, characters: int, seed: int) -> No
             file.write(grammar.draw(random) + "\n")
 
 
-def measure(grammar: Grammar, characters: int, minutes: float, seed: int) -> str:
+def measure(grammar: Grammar, characters: int, budget: tuple[str, str], seed: int) -> str:
     """Train on a text of the grammar with default options but the budget; a row of the table."""
     import charrnn
 
     command = (sys.executable, "-m", "charrnn")
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(grammar, Path(folder) / "grammar.txt", characters, seed)
-        budget = ("--minutes", str(minutes), "--seed", str(seed), "--test-fraction", "0.1", "--quiet")
-        run(*command, "train", "grammar.txt", *budget, cwd=Path(folder))
+        options = (*budget, "--seed", str(seed), "--test-fraction", "0.1", "--quiet")
+        run(*command, "train", "grammar.txt", *options, cwd=Path(folder))
         test = json.loads(run(*command, "show", "grammar", "--json", cwd=Path(folder)).output.splitlines()[-1])["test"]
         texts = list(charrnn.load(Path(folder) / "checkpoints" / "grammar").documents("test"))
     positions = sum(len(text) + 1 for text in texts)
@@ -230,20 +230,22 @@ def main() -> None:
     """Measure with each seed and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--characters", type=int, default=3_000_000)
-    parser.add_argument("--minutes", type=float, default=1.5)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, help="a budget of steps instead: the same on a busy machine")
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     grammar = build()
+    budget = ("--steps", str(arguments.steps)) if arguments.steps else ("--minutes", f"{arguments.minutes:g}")
     rate = grammar.entropy() / grammar.length()
     lines = [
         describe(),
-        f"--characters {arguments.characters} --minutes {arguments.minutes:g}",
+        f"--characters {arguments.characters} {' '.join(budget)}",
         f"entropy rate of the source: {rate:.5f} bits per character, {grammar.length():.1f} characters a document",
         "least: what the text kept back costs under the source itself; reached: under the model (bits per character)",
         "",
         f"{'seed':>4} {'test':>9} {'least':>11} {'reached':>11} {'excess':>8}",
     ]
-    lines += [measure(grammar, arguments.characters, arguments.minutes, seed) for seed in range(arguments.seeds)]
+    lines += [measure(grammar, arguments.characters, budget, seed) for seed in range(arguments.seeds)]
     write_result("grammar.txt", "\n".join(lines))
 
 

@@ -92,11 +92,13 @@ def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
         remedies.append(f"--dropout {min(_MOST_DROPOUT, dropout + 0.2):g}")
     if config.init_from is None and (config.model.hidden_size or 0) > _FEWEST_UNITS:
         remedies.append(f"--hidden {(config.model.hidden_size or 0) // 2}")
+    if not config.training.patience:
+        remedies.append("stopping sooner (--patience 5)")
     return (
         f"overfitting since step {best.step:,}: the held-out text got worse ({best.validation * _BITS:.3f} to "
         f"{last.validation * _BITS:.3f} bits) while the training text was learnt by heart ({best.training * _BITS:.3f} "
         f"to {last.training * _BITS:.3f}). The weights of step {best.step:,} are kept. What would help: "
-        f"{', '.join(remedies)}, or stopping sooner (--patience 5)"
+        f"{', '.join(remedies)}"
     )
 
 

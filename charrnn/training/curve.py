@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 _WORTHWHILE = 0.999
-_CLEAR_RISE = 1.01
+_CLEAR_RISE = 0.01
 
 
 class Point(NamedTuple):
@@ -57,5 +57,5 @@ def overfit(curve: Sequence[Point]) -> Overfit | None:
     if not curve:
         return None
     best, last = min(curve, key=lambda point: point.validation), curve[-1]
-    worse = last.validation > best.validation * _CLEAR_RISE
+    worse = last.validation - best.validation > _CLEAR_RISE * max(1.0, best.validation)  # nats, then a share
     return Overfit(best, last) if worse and last.training < best.training else None

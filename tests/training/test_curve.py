@@ -30,4 +30,5 @@ def test_overfitting_is_a_rise_while_the_training_loss_falls() -> None:
     assert overfit(curve_of(*rising, training=(1.0, 0.5, 0.9))) is None  # it got worse at both
     assert overfit(curve_of(1.0, 0.8, 0.805, training=falling)) is None  # no more than noise
     assert overfit(curve_of(1.0, 0.9, 0.8, training=falling)) is None
+    assert overfit(curve_of(1.0, 0.0001, 0.0002, training=falling)) is None  # as good as nothing, twice
     assert overfit([]) is None
