@@ -19,7 +19,7 @@ from pathlib import Path
 from charrnn.text.corpus import prepare
 from charrnn.text.selection import split, vocabulary_of
 corpus = prepare([sys.argv[1]], documents=sys.argv[2], cache=Path(sys.argv[3]))
-train, validation = split(corpus, 0.1, 0)
+train, validation, _ = split(corpus, 0.1, 0)
 vocabulary = vocabulary_of(train)
 print(f"{corpus.characters:,} characters, {len(corpus.spans):,} documents, {vocabulary.size} ids")
 """

@@ -22,6 +22,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 DecodeErrors = Literal["strict", "replace", "ignore"]
 
+DEFAULT_VAL_FRACTION = 0.1
+"""Of the text is held out for validation where nothing else is said."""
+
 _WITH_OUTPUT_GATE = ("lstm", "lstm-peephole", "lstm-coupled", "mogrifier-lstm")
 _WITHOUT_GATES = ("rnn", "rnn-relu")
 _WITHOUT_RECURRENT_MATRIX = ("sru", "mingru", "minlstm")
@@ -67,6 +70,9 @@ class DataConfig:
         None, "Share of the text held out for validation: a tenth, but no more than a million characters.", above=0.0,
         below=1.0,
     )  # fmt: skip
+    test_fraction: float = option(
+        0.0, "Share of the text kept back for a last test: training never looks at it.", minimum=0.0, below=1.0
+    )
     encoding: str = option("utf-8", "The files' text encoding.", metavar="NAME")
     errors: DecodeErrors = option("strict", "What to do with bytes that are not text in that encoding.")
 
@@ -118,8 +124,15 @@ class TrainingConfig:
     batch_size: int | None = option(None, "Streams of text read side by side.", minimum=1, maximum=100_000)
     optimizer: Optimizer = option("adamw", "The optimizer.")
     learning_rate: float | None = option(None, "Peak learning rate.", above=0.0, maximum=10.0)
-    warmup: float = option(0.05, "Share of the budget over which the learning rate rises.", minimum=0.0, below=1.0)
+    warmup: float = option(
+        0.05, "Share of the budget (of 2,000 steps without one) over which the learning rate rises.", minimum=0.0,
+        below=1.0,
+    )  # fmt: skip
     weight_decay: float = option(0.01, "Decoupled weight decay of the weight matrices.", minimum=0.0, maximum=10.0)
+    ema: float = option(
+        0.12, "Validate and keep the weights' moving average over this share of the steps so far; 0 takes the last.",
+        minimum=0.0, maximum=1.0,
+    )  # fmt: skip
     clip_norm: float = option(1.0, "Gradients are scaled down to this global norm.", above=0.0)
     reset_rate: float = option(
         0.0005, "Chance at each character of one long document to start again from the zero state.", minimum=0.0,
@@ -127,10 +140,18 @@ class TrainingConfig:
     )  # fmt: skip
     precision: Precision = option("auto", "Number format of the matrix products; sums stay float32.")
     seed: int = option(0, "Seed of everything random.", minimum=0, maximum=2**32 - 1)
-    patience: int = option(0, "Stop after this many validations without a new best; 0 never does.", minimum=0)
+    patience: int = option(
+        0, "Stop after this many validations without a new best; 0 never does. Without a budget, halve the learning "
+        "rate first, for as long as that helps.", minimum=0,
+    )  # fmt: skip
     eval_every: int | None = option(None, "Steps between validations.", minimum=1)
     sample_every: int = option(1, "Validations between samples shown while training; 0 shows none.", minimum=0)
     checkpoint_every: float = option(2.0, "Minutes between saved steps.", minimum=0.0)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether there is a budget; without one the validations decide how long to go on."""
+        return any(budget is not None for budget in (self.epochs, self.steps, self.minutes))
 
 
 @dataclass(frozen=True)
@@ -152,6 +173,14 @@ class SampleConfig:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The run that another started from: its folder or weights file, and the SHA-256 of those weights."""
+
+    run: str
+    weights: str
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that made a run, as `config.json` holds it."""
 
@@ -161,6 +190,7 @@ class RunConfig:
     model: ModelConfig
     training: TrainingConfig
     versions: dict[str, str]
+    init_from: Origin | None = None
 
     def to_json(self) -> str:
         """This configuration as indented JSON text; `from_json` is its inverse."""
@@ -181,6 +211,7 @@ class RunConfig:
                 model=ModelConfig(**raw["model"]),
                 training=TrainingConfig(**raw["training"]),
                 versions=dict(raw["versions"]),
+                init_from=Origin(**raw["init_from"]) if raw.get("init_from") else None,
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"not a run's configuration: {error}") from error
@@ -230,6 +261,16 @@ def validate(config: Any) -> None:
             raise ConfigError(f"{name} does nothing for --cell {config.cell}; it is for {', '.join(cells)}")
     if isinstance(config, ModelConfig):
         _check_model(config)
+    if isinstance(config, DataConfig):
+        _check_data(config)
+
+
+def _check_data(config: DataConfig) -> None:
+    validation = DEFAULT_VAL_FRACTION if config.val_fraction is None else config.val_fraction
+    if validation + config.test_fraction >= 1:
+        raise ConfigError(
+            f"--test-fraction {config.test_fraction:g} and --val-fraction {validation:g} leave no text to learn"
+        )
 
 
 def _check_model(config: ModelConfig) -> None:

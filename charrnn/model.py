@@ -15,6 +15,8 @@ from charrnn.errors import ConfigError
 from charrnn.generation.decode import stream
 from charrnn.generation.score import total
 from charrnn.nn.network import Network
+from charrnn.parts import part_of
+from charrnn.text.selection import Part
 from charrnn.text.vocabulary import EOS, UNK, Vocabulary
 
 _ROWS = 64
@@ -73,6 +75,13 @@ class Model:
     vocabulary: Vocabulary
     network: Network
     validation: dict[str, Any]
+
+    def documents(self, part: Part) -> Iterator[str]:
+        """The texts this model learnt from ("train"), was chosen by ("validation") or never met ("test").
+
+        Raises CorpusError when the corpus is gone or has changed, ConfigError when there is no such part.
+        """
+        return part_of(self.config, part).documents()
 
     def unknown(self, text: str) -> list[str]:
         """The distinct characters of `text` that the model never learnt; UNK stands in for them."""

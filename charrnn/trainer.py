@@ -12,15 +12,32 @@ from typing import Any
 import jax
 
 from charrnn.checkpoint import RunFolder, check_name, find_run, free_name, list_runs
-from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, flag_of, from_options
+from charrnn.config import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+    flag_of,
+    from_options,
+)
 from charrnn.errors import ConfigError, CorpusError, RunNotFoundError
 from charrnn.model import Model, load
+from charrnn.parts import split_as
 from charrnn.text.bundled import resolve_sources
 from charrnn.text.corpus import Corpus, find_prepared, prepare
-from charrnn.text.selection import split, vocabulary_of
+from charrnn.text.selection import vocabulary_of
+from charrnn.text.vocabulary import FIRST_CHARACTER, NO_CHARACTERS
 from charrnn.training import loop
 from charrnn.training.devices import resolve_precision
-from charrnn.training.recipe import resolve, resolve_val_fraction
+from charrnn.training.fine_tuning import (
+    Ancestor,
+    adapted_network,
+    inherited_model,
+    inherited_size,
+    open_ancestor,
+    reopen,
+)
+from charrnn.training.recipe import adapting, resolve, resolve_val_fraction
 
 _CHANGEABLE = {"epochs", "steps", "minutes", "patience", "eval_every", "sample_every", "checkpoint_every"}
 _SAMPLE_CHARACTERS = 300
@@ -66,34 +83,60 @@ def start(
     run: str | None = None,
     checkpoints: Path = Path("checkpoints"),
     resume: bool = False,
+    init_from: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     **options: Any,
 ) -> Job:
     """Prepare a new run, or the continuation of one, from the fields of the configurations.
 
+    `init_from` is a run, its folder or a weights file to fine-tune: a new run starts from its network.
     Raises ConfigError, CorpusError, RunNotFoundError or CheckpointError, before anything is trained.
     """
     _check_known(options)
     if run is not None:
         check_name(run)
+    if resume and init_from is not None:
+        raise ConfigError("--resume goes on with a run as it is; leave --init-from out")
     if resume:
         return _continue(corpus, run, checkpoints, options, progress)
     if not corpus:
         raise ConfigError(
             "give a text to learn: a file, a folder, - for a pipe, or a name that `charrnn corpora` lists"
         )
-    data, model, training = (from_options(part, options) for part in (DataConfig, ModelConfig, TrainingConfig))
     if run is not None and (checkpoints / run).exists():
         raise ConfigError(f"--run {run}: {checkpoints / run} exists; give --resume to go on with it, or another name")
+    ancestor = None if init_from is None else open_ancestor(str(init_from), checkpoints)
+    data, model, training = _configurations(options, ancestor)
     prepared, data, notes = _prepare(corpus, data, progress)
-    parts = split(prepared, data.val_fraction or 0.1, training.seed)
-    vocabulary = vocabulary_of(parts[0], data.min_count, data.max_vocab)
-    model, training = resolve(model, training, parts[0].positions, parts[1].positions, vocabulary.size)
+    parts = split_as(prepared, data, training.seed)
+    known = ancestor.vocabulary if ancestor else NO_CHARACTERS
+    vocabulary = vocabulary_of(parts.train, data.min_count, data.max_vocab, known)
+    model, training = resolve(model, training, parts.train.positions, parts.validation.positions, vocabulary.size)
     training = dataclasses.replace(training, precision=resolve_precision(training.precision))
     sources = tuple(source if source == "-" else str(_absolute(source)) for source in corpus)
-    config = RunConfig(sources, prepared.fingerprint, data, model, training, _versions())
+    origin = ancestor.origin if ancestor else None
+    config = RunConfig(sources, prepared.fingerprint, data, model, training, _versions(), origin)
+    network = adapted_network(ancestor, vocabulary, training.seed) if ancestor else None
+    if ancestor:
+        new = vocabulary.size - known.size
+        joined = f"{new:,} new character{'s' * (new != 1)} joined its {known.size - FIRST_CHARACTER:,}"
+        notes.append(f"starts from {ancestor.origin.run}; {joined}")
     folder = RunFolder.create(checkpoints, run or free_name(checkpoints, _name_for(corpus)), config, vocabulary)
-    return Job(loop.Task.of(config, vocabulary, *parts, folder), prepared, tuple(notes), False)
+    return Job(loop.Task.of(config, vocabulary, parts, folder, network), prepared, tuple(notes), False)
+
+
+def _configurations(
+    options: dict[str, Any], ancestor: Ancestor | None
+) -> tuple[DataConfig, ModelConfig, TrainingConfig]:
+    """The configurations that the options ask for; what a run is started from decides what they leave open."""
+    data, training = from_options(DataConfig, options), from_options(TrainingConfig, options)
+    if ancestor is None:
+        return data, from_options(ModelConfig, options), training
+    if options.get("documents") is None:
+        data = dataclasses.replace(data, documents=ancestor.config.data.documents)
+    model, before = inherited_model(ancestor, options), ancestor.config.training
+    training = dataclasses.replace(training, size=inherited_size(ancestor, training.size))
+    return data, model, adapting(training, before.learning_rate or 0.0)
 
 
 def train(
@@ -131,9 +174,11 @@ def _continue(
             f"the corpus is not the one that run {folder.name} learnt (its content changed); "
             "give the old text back, or start a new run without --resume"
         )
-    parts = split(prepared, config.data.val_fraction or 0.1, config.training.seed)
+    parts, network = split_as(prepared, config.data, config.training.seed), None
+    if config.init_from and not folder.steps():
+        network = adapted_network(reopen(config.init_from), vocabulary, config.training.seed)
     folder.write_config(config)
-    return Job(loop.Task.of(config, vocabulary, *parts, folder), prepared, tuple(notes), True)
+    return Job(loop.Task.of(config, vocabulary, parts, folder, network), prepared, tuple(notes), True)
 
 
 def _piped_before(folder: RunFolder, config: RunConfig) -> Corpus:
@@ -173,7 +218,10 @@ def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
                 )
     changes = {name: value for name, value in given.items() if name in _CHANGEABLE}
     from_options(TrainingConfig, changes)
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
+    training = dataclasses.replace(config.training, **changes)
+    if not training.has_budget and not training.patience:
+        raise ConfigError("this run has no budget, so --patience must be at least 1; or give --minutes")
+    return dataclasses.replace(config, training=training)
 
 
 def _prepare(

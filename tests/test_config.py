@@ -1,6 +1,7 @@
 """Configurations: their bounds, their names, their JSON."""
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from charrnn.config import (
     DataConfig,
     ModelConfig,
+    Origin,
     RunConfig,
     SampleConfig,
     TrainingConfig,
@@ -67,6 +69,8 @@ def consistent(config: Any) -> Any:
     fields = dataclasses.fields(config)
     idle = {field.name: field.default for field in fields if field.metadata["cells"]
             and config.cell not in field.metadata["cells"]}  # fmt: skip
+    if isinstance(config, DataConfig) and (config.val_fraction or 0.1) + config.test_fraction >= 1:
+        idle["test_fraction"] = 0.0
     if isinstance(config, ModelConfig):
         if config.cell == "mogrifier-lstm" and config.embedding_size == 0:
             idle["embedding_size"] = None
@@ -97,6 +101,21 @@ def test_json_round_trip(run: RunConfig) -> None:
 def test_other_json_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="not a run's configuration"):
         RunConfig.from_json(text)
+
+
+def test_the_origin_comes_back_and_a_run_without_one_is_read() -> None:
+    run = RunConfig(("a",), "", DataConfig(), ModelConfig(), TrainingConfig(), {}, Origin("/runs/old", "f" * 64))
+    assert RunConfig.from_json(run.to_json()) == run
+    old = json.loads(run.to_json())
+    del old["init_from"]
+    assert RunConfig.from_json(json.dumps(old)) == dataclasses.replace(run, init_from=None)
+
+
+def test_the_held_out_parts_leave_text_to_learn() -> None:
+    validate(DataConfig(val_fraction=0.5, test_fraction=0.49))
+    for data in (DataConfig(val_fraction=0.5, test_fraction=0.5), DataConfig(test_fraction=0.9)):
+        with pytest.raises(ConfigError, match=r"--test-fraction .* and --val-fraction .* leave no text to learn"):
+            validate(data)
 
 
 def test_json_with_a_value_out_of_bounds_is_refused() -> None:

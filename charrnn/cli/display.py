@@ -17,14 +17,17 @@ from rich.table import Table
 from rich.text import Text
 
 from charrnn.cli.options import shown
+from charrnn.config import RunConfig
 from charrnn.text.documents import STYLES
 from charrnn.trainer import Job, Sampled
-from charrnn.training.loop import Finished, Saved, Trained, Validated, Warned
+from charrnn.training.curve import Overfit
+from charrnn.training.loop import Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
 
 _BITS = 1 / math.log(2)
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SAMPLE_LINES = 8
 _PLAIN_SECONDS = 10.0
+_MOST_DROPOUT, _FEWEST_UNITS = 0.6, 64
 
 
 @contextlib.contextmanager
@@ -72,10 +75,31 @@ def describe(job: Job) -> str:
 
 
 def describe_budget(job: Job) -> str:
-    """The budgets, such as `5 minutes or 60 epochs`."""
+    """The budgets, such as `5 minutes or 60 epochs`, or the patience that stands in for one."""
     training = job.task.config.training
+    if not training.has_budget:
+        return f"until {training.patience} validations bring nothing"
     budgets = {"steps": training.steps, "minutes": training.minutes, "epochs": training.epochs}
     return " or ".join(f"{value:,g} {name}" for name, value in budgets.items() if value)
+
+
+def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
+    """What happened after the best step, and what would help, for the options that this run may still turn."""
+    best, last = overfit.best, overfit.last
+    dropout = config.model.dropout or 0.0
+    remedies = ["more text"]
+    if dropout < _MOST_DROPOUT:
+        remedies.append(f"--dropout {min(_MOST_DROPOUT, dropout + 0.2):g}")
+    if config.init_from is None and (config.model.hidden_size or 0) > _FEWEST_UNITS:
+        remedies.append(f"--hidden {(config.model.hidden_size or 0) // 2}")
+    if not config.training.patience:
+        remedies.append("stopping sooner (--patience 5)")
+    return (
+        f"overfitting since step {best.step:,}: the held-out text got worse ({best.validation * _BITS:.3f} to "
+        f"{last.validation * _BITS:.3f} bits) while the training text was learnt by heart ({best.training * _BITS:.3f} "
+        f"to {last.training * _BITS:.3f}). The weights of step {best.step:,} are kept. What would help: "
+        f"{', '.join(remedies)}"
+    )
 
 
 def sparkline(values: list[float], width: int) -> str:
@@ -102,6 +126,8 @@ class Display:
     def __init__(self, console: Console, job: Job):
         self.console, self.job = console, job
         self.finished: Finished | None = None
+        self.overfitted: Overfitted | None = None
+        self.tested: Tested | None = None
 
     def __enter__(self) -> "Display":
         return self
@@ -113,6 +139,10 @@ class Display:
         """Take in one event."""
         if isinstance(event, Warned):
             self.say(f"warning: {event.text}")
+        elif isinstance(event, Overfitted):
+            self.overfitted = event
+        elif isinstance(event, Tested):
+            self.tested = event
         elif isinstance(event, Finished):
             self.finished = event
 
@@ -136,6 +166,11 @@ class Display:
                 f"{folder.path}: {end.best_nats * _BITS:.3f} bits per character ({end.best_nats:.4f} nats)"
                 f" on held-out text, best at step {end.best_step:,} of {end.step:,}, {clock(end.elapsed)}"
             )
+            if self.tested is not None:
+                nats = self.tested.nats
+                self.say(f"{nats * _BITS:.3f} bits per character ({nats:.4f} nats) on the text kept back for a test")
+            if self.overfitted is not None:
+                self.say(f"note: {describe_overfit(self.overfitted.overfit, self.job.task.config)}")
             self.say(f"Draw text with: charrnn sample {run}")
 
 
@@ -167,6 +202,8 @@ class PlainDisplay(Display):
                 f"step {event.step} epoch {event.epoch:.2f} validation {event.bits_per_character:.3f} bits"
                 f" ({event.nats:.4f} nats){' best' if event.best else ''} {clock(event.elapsed)}"
             )
+        elif isinstance(event, Slowed):
+            self.say(f"step {event.step} no better: the rate is halved to {event.learning_rate:.2g}")
         elif isinstance(event, Sampled):
             self.say(f"sample: {shown(event.text, True)[:200]!r}")
 
@@ -220,8 +257,14 @@ class LiveDisplay(Display):
         row.add_column(ratio=1)
         row.add_column(no_wrap=True, justify="right")
         spent = self.trained.spent if self.trained else 0.0
-        left = f"{clock(self.trained.elapsed * (1 - spent) / spent)} left" if self.trained and spent else "compiling"
-        row.add_row(Text(self.job.task.folder.name, "bold"), ProgressBar(100, 100 * spent), f"{spent:.0%} {left}")
+        bar = ProgressBar(100, 100 * spent)
+        if self.trained is None:
+            left = "0% compiling"
+        elif not self.job.task.config.training.has_budget:
+            bar, left = ProgressBar(None, pulse=True), clock(self.trained.elapsed)
+        else:
+            left = f"{spent:.0%} {clock(self.trained.elapsed * (1 - spent) / max(spent, 1e-9))} left"
+        row.add_row(Text(self.job.task.folder.name, "bold"), bar, left)
         return row
 
     def _curves(self) -> Table:

@@ -74,8 +74,14 @@ def show(run: str | None, checkpoints: Path, as_json: bool) -> None:
     folder = RunFolder(path)
     config, metrics = folder.config(), folder.metrics()
     validations = [event for event in metrics if event.get("event") == "validation"]
+    tests = [event for event in metrics if event.get("event") == "test"]
     if as_json:
-        click.echo(json.dumps({"config": json.loads(config.to_json()), "validations": validations}, ensure_ascii=False))
+        facts = {
+            "config": json.loads(config.to_json()),
+            "validations": validations,
+            "test": tests[-1] if tests else None,
+        }
+        click.echo(json.dumps(facts, ensure_ascii=False))
         return
     _print_run(folder, config, metrics, validations)
 
@@ -92,6 +98,8 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
     for name, part in (("data", config.data), ("model", config.model), ("training", config.training)):
         given = ", ".join(f"{key} {value!r}" for key, value in vars(part).items() if value is not None)
         say(f"{name}: {given}")
+    if config.init_from:
+        say(f"started from: {config.init_from.run}, weights {config.init_from.weights[:16]}")
     say("versions: " + ", ".join(f"{key} {value}" for key, value in config.versions.items()))
     losses = [event["loss"] * _BITS for event in metrics if event.get("event") == "train"]
     width = max(8, console.width - 40)
@@ -102,6 +110,8 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
         best = min(validations, key=lambda event: event["nats"])
         say(f"validation  {bits[-1]:.3f} bits per character  {sparkline(bits, width)}")
         say(f"best        {best['nats'] * _BITS:.3f} bits per character at step {best['step']:,}")
+        for test in [event for event in metrics if event.get("event") == "test"][-1:]:
+            say(f"test        {test['nats'] * _BITS:.3f} bits per character on the {test['characters']:,} kept back")
         say(f"time        {clock(validations[-1]['elapsed'])}, {validations[-1]['step']:,} steps")
 
 

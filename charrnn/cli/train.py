@@ -17,31 +17,42 @@ from charrnn.config import DataConfig, ModelConfig, TrainingConfig
 @click.option("--run", metavar="NAME", help="The run's name; the corpus's own, numbered, when not given.")
 @checkpoints_option
 @click.option("--resume", is_flag=True, help="Go on with a run: the named one, the corpus's newest, or the newest.")
+@click.option("--init-from", metavar="RUN", help="Fine-tune: start from that run, or from a model.safetensors file.")
 @click.option("--quiet", is_flag=True, help="Show only the result.")
 @config_options(DataConfig)
 @config_options(ModelConfig)
 @config_options(TrainingConfig)
 def train(
-    corpus: tuple[str, ...], run: str | None, checkpoints: Path, resume: bool, quiet: bool, **options: Any
+    corpus: tuple[str, ...],
+    run: str | None,
+    checkpoints: Path,
+    resume: bool,
+    init_from: str | None,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Learn CORPUS: files, folders, - for a pipe, or a bundled text by name.
 
     Shows what it is doing and can be stopped with Ctrl-C at any point: it saves, and --resume goes
-    on from there to the same result. With no budget it learns for 5 minutes or 60 epochs.
+    on from there to the same result. With no budget it learns for 5 minutes or 60 epochs (with
+    --init-from 1 minute or 12 epochs), or with --patience for as long as it gets better.
     """
     stop = StopRequest()
     with stop:
-        _check_options(options)
-        _train(corpus, run, checkpoints, resume, quiet, options, stop)
+        _check_options(options, init_from)
+        _train(corpus, run, checkpoints, quiet, stop, resume=resume, init_from=init_from, **options)
     if stop.signal:
         sys.exit(128 + stop.signal)
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    """Refuse what is out of bounds before anything heavy is imported."""
+def _check_options(options: dict[str, Any], init_from: str | None) -> None:
+    """Refuse what is out of bounds before anything heavy is imported.
+
+    Whether model options fit together is only known when the run that they add to is.
+    """
     from charrnn.config import from_options
 
-    for part in (DataConfig, ModelConfig, TrainingConfig):
+    for part in (DataConfig, TrainingConfig) if init_from else (DataConfig, ModelConfig, TrainingConfig):
         from_options(part, options)
 
 
@@ -49,10 +60,9 @@ def _train(
     corpus: tuple[str, ...],
     run: str | None,
     checkpoints: Path,
-    resume: bool,
     quiet: bool,
-    options: dict[str, Any],
     stop: "StopRequest",
+    **options: Any,
 ) -> None:
     from rich.console import Console
 
@@ -65,7 +75,7 @@ def _train(
     keep_compiled_programs()
     console = Console(stderr=True, highlight=False)
     with reading_progress(console, quiet) as progress:
-        job = start(corpus, run=run, checkpoints=checkpoints, resume=resume, progress=progress, **options)
+        job = start(corpus, run=run, checkpoints=checkpoints, progress=progress, **options)
     display = make_display(console, job, quiet)
     with display:
         for event in job.events(stop.requested):

@@ -1,4 +1,7 @@
-"""Characters and their ids: 0 is EOS, 1 is UNK, then the characters in code point order."""
+"""Characters and their ids: 0 is EOS, 1 is UNK, then the characters in code point order.
+
+A fine-tuned run's vocabulary is that of the run it started from, then the new text's other characters.
+"""
 
 import json
 from dataclasses import dataclass
@@ -39,6 +42,18 @@ class Vocabulary:
         by_frequency = kept[np.lexsort((alphabet[kept], -counts[kept]))][:max_vocab]
         chosen = np.sort(alphabet[by_frequency])
         return cls(chosen.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
+
+    def with_more(
+        self, alphabet: np.ndarray, counts: np.ndarray, min_count: int = 1, max_vocab: int | None = None
+    ) -> "Vocabulary":
+        """This vocabulary, every id the same, and after it those of `alphabet` that `from_counts` would choose.
+
+        `min_count` is for the new characters; `max_vocab` counts the known ones too, which all stay.
+        """
+        new = ~np.isin(alphabet, code_points(self.characters))
+        room = None if max_vocab is None else max(max_vocab - len(self.characters), 0)
+        more = Vocabulary.from_counts(alphabet[new], counts[new], min_count, room)
+        return Vocabulary(self.characters + more.characters)
 
     @property
     def size(self) -> int:
@@ -91,3 +106,6 @@ class Vocabulary:
         if any(len(character) != 1 for character in characters) or len(set(joined)) != len(joined):
             raise CheckpointError("not a vocabulary: its characters are not single and distinct")
         return cls(joined)
+
+
+NO_CHARACTERS = Vocabulary("")

@@ -1,4 +1,4 @@
-"""The update rule, and the learning rate as a function of the share of the budget that is spent."""
+"""The update rule, and the learning rate as a function of what is spent, or of what halved it."""
 
 import math
 
@@ -7,20 +7,32 @@ import optax
 
 from charrnn.config import TrainingConfig
 
+_FIRST_SHARE_OF_PEAK = 0.01
 _FINAL_SHARE_OF_PEAK = 0.01
+_FINAL_SHARE_WHEN_AVERAGED = 0.4
+_STEPS_WITHOUT_BUDGET = 2000
 
 
 def learning_rate(config: TrainingConfig, spent: float) -> float:
-    """Linear warmup, then a cosine decay to a hundredth of the peak (Loshchilov & Hutter 2017).
+    """Linear warmup, then a cosine decay (Loshchilov & Hutter 2017).
 
-    `spent` is the share of the budget used so far, 0 to 1.
+    It ends at a hundredth of the peak, or at 0.4 of it where the weights are averaged, which calms them
+    as a low rate does and learns more meanwhile. `spent` is the share of the budget used so far, 0 to 1.
     """
     assert config.learning_rate is not None
     if spent < config.warmup:
-        return config.learning_rate * max(spent / config.warmup, _FINAL_SHARE_OF_PEAK)
+        return config.learning_rate * max(spent / config.warmup, _FIRST_SHARE_OF_PEAK)
     done = min(1.0, (spent - config.warmup) / (1 - config.warmup))
     cosine = 0.5 * (1 + math.cos(math.pi * done))
-    return config.learning_rate * (_FINAL_SHARE_OF_PEAK + (1 - _FINAL_SHARE_OF_PEAK) * cosine)
+    final = _FINAL_SHARE_WHEN_AVERAGED if config.ema else _FINAL_SHARE_OF_PEAK
+    return config.learning_rate * (final + (1 - final) * cosine)
+
+
+def learning_rate_without_budget(config: TrainingConfig, step: int, halvings: int) -> float:
+    """Linear warmup over a share of 2,000 steps, then the peak, halved so often."""
+    assert config.learning_rate is not None
+    risen = min(1.0, (step + 1) / max(1.0, config.warmup * _STEPS_WITHOUT_BUDGET))
+    return config.learning_rate * risen * 0.5**halvings
 
 
 def make_optimizer(name: str, weight_decay: float, clip_norm: float) -> optax.GradientTransformation:

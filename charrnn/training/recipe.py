@@ -3,11 +3,14 @@
 import dataclasses
 from typing import NamedTuple
 
-from charrnn.config import DataConfig, ModelConfig, Size, TrainingConfig
+from charrnn.config import DEFAULT_VAL_FRACTION, DataConfig, ModelConfig, Size, TrainingConfig
 from charrnn.errors import CorpusError
 
 DEFAULT_MINUTES = 5.0
 DEFAULT_EPOCHS = 60.0
+ADAPTING_MINUTES = 1.0
+ADAPTING_EPOCHS = 12.0
+_ADAPTING_RATE = 0.3
 _ONE_HOT_VOCABULARY = 256
 _LARGE_ALPHABET_EMBEDDING = 128
 _HELD_OUT_CHARACTERS = 1_000_000
@@ -45,7 +48,14 @@ def resolve_val_fraction(data: DataConfig, characters: int) -> DataConfig:
     """Hold out a tenth, but no more than a million characters, unless told otherwise."""
     if data.val_fraction is not None:
         return data
-    return dataclasses.replace(data, val_fraction=min(0.1, _HELD_OUT_CHARACTERS / max(characters, 1)))
+    return dataclasses.replace(data, val_fraction=min(DEFAULT_VAL_FRACTION, _HELD_OUT_CHARACTERS / max(characters, 1)))
+
+
+def adapting(training: TrainingConfig, rate: float) -> TrainingConfig:
+    """The budget and the learning rate for a network that knows much already, learnt with the peak `rate`."""
+    if not training.has_budget and not training.patience:
+        training = dataclasses.replace(training, minutes=ADAPTING_MINUTES, epochs=ADAPTING_EPOCHS)
+    return dataclasses.replace(training, learning_rate=training.learning_rate or rate * _ADAPTING_RATE)
 
 
 def resolve(
@@ -56,7 +66,7 @@ def resolve(
     positions and val_positions: predictions an epoch and a validation hold. Raises CorpusError when
     the training part is shorter than one window.
     """
-    if training.epochs is None and training.steps is None and training.minutes is None:
+    if not training.has_budget and not training.patience:
         training = dataclasses.replace(training, minutes=DEFAULT_MINUTES, epochs=DEFAULT_EPOCHS)
     size = choose_size(positions, training.minutes) if training.size == "auto" else training.size
     scale = SCALES[size]

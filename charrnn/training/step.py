@@ -22,12 +22,21 @@ from charrnn.training.optimizer import make_optimizer
 
 
 class TrainState(NamedTuple):
-    """All that a step depends on besides its batch and its learning rate."""
+    """All that a step depends on besides its batch and its learning rate.
+
+    average: the moving average of the weights, where one is kept.
+    """
 
     network: Network
     optimizer: Any
     carry: Carry
     step: Array
+    average: Network | None
+
+    @property
+    def learnt(self) -> Network:
+        """The network to validate and to keep."""
+        return self.network if self.average is None else self.average
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class StepSettings:
     optimizer: str
     weight_decay: float
     clip_norm: float
+    ema: float
     precision: str
     dropout: Dropout
     seed: int
@@ -49,8 +59,8 @@ class StepSettings:
         dropout = Dropout(model.dropout or 0.0, model.variational, model.weight_drop)
         assert training.batch_size is not None and model.hidden_size is not None
         return cls(
-            training.optimizer, training.weight_decay, training.clip_norm, training.precision, dropout, training.seed,
-            shards_for(training.batch_size, model.hidden_size),
+            training.optimizer, training.weight_decay, training.clip_norm, training.ema, training.precision, dropout,
+            training.seed, shards_for(training.batch_size, model.hidden_size),
         )  # fmt: skip
 
     def transformation(self) -> optax.GradientTransformation:
@@ -58,15 +68,18 @@ class StepSettings:
         return make_optimizer(self.optimizer, self.weight_decay, self.clip_norm)
 
 
-def initial_state(config: RunConfig, vocabulary_size: int) -> TrainState:
-    """The state before the first step."""
-    network = create(config.model, vocabulary_size, config.training.seed)
+def initial_state(config: RunConfig, vocabulary_size: int, network: Network | None = None) -> TrainState:
+    """The state before the first step, of a fresh network when none is given."""
+    if network is None:
+        network = create(config.model, vocabulary_size, config.training.seed)
     optimizer = StepSettings.of(config).transformation().init(network)
     assert config.training.batch_size is not None
-    return TrainState(network, optimizer, network.initial_carry(config.training.batch_size), jnp.zeros((), jnp.int32))
+    average = jax.tree.map(jnp.copy, network) if config.training.ema else None
+    carry = network.initial_carry(config.training.batch_size)
+    return TrainState(network, optimizer, carry, jnp.zeros((), jnp.int32), average)
 
 
-_STATE_SPLIT = TrainState(P(), P(), P(ROWS), P())  # type: ignore[arg-type] # a tree of which row goes where
+_STATE_SPLIT = TrainState(P(), P(), P(ROWS), P(), P())  # type: ignore[arg-type] # a tree of which row goes where
 _BATCHES_SPLIT = P(None, None, ROWS)
 
 
@@ -96,7 +109,16 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     loss, gradients = lax.psum((loss, gradients), ROWS)
     updates, optimizer = settings.transformation().update(gradients, state.optimizer, state.network)
     network = jax.tree.map(lambda weight, update: weight - rate * update, state.network, updates)
-    return TrainState(network, optimizer, carry, state.step + 1), loss, optax.tree.norm(gradients)
+    average = _averaged(state, network, settings.ema)
+    return TrainState(network, optimizer, carry, state.step + 1, average), loss, optax.tree.norm(gradients)
+
+
+def _averaged(state: TrainState, network: Network, ema: float) -> Network | None:
+    """The average with one more network in it, over a window that grows with the steps (Shamir & Zhang 2013)."""
+    if state.average is None:
+        return None
+    share = 1 / (1 + ema * state.step.astype(jnp.float32))
+    return jax.tree.map(lambda mean, weight: mean + share * (weight - mean), state.average, network)
 
 
 @partial(jax.jit, static_argnames="settings", donate_argnames="state", compiler_options=COMPILER_OPTIONS)
@@ -154,6 +176,8 @@ def validate(network: Network, batches: ValidationBatches, precision: str) -> fl
     carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(())
     for window in range(len(batches)):
         carry, nats = validation_step(network, batches.batch(window), carry, nats, precision, shards)
+        # Two programs in flight that sum over the CPU's devices can starve each other of threads and hang.
+        jax.block_until_ready((carry, nats))
     return float(nats) / len(batches.positions)
 
 

@@ -177,6 +177,8 @@ REFUSED = [
     (("train", "good.txt", "--cell", "lstmm"), "'lstmm' is not one of"),
     (("train", "good.txt", "--min-count", "1000000"), "lower --min-count"),
     (("train", "good.txt", "--run", "../up"), "a run's name is one folder name"),
+    (("train", "good.txt", "--test-fraction", "0.95"), "leave no text to learn"),
+    (("train", "good.txt", "--init-from", "nosuch"), "no run called nosuch"),
     (("train", "--resume"), "no runs in checkpoints yet"),
     (("sample", "nosuch"), "no run called nosuch"),
     (("sample",), "no runs in checkpoints yet"),

@@ -1,14 +1,17 @@
 """The display, on consoles of several widths."""
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
 
 from charrnn.cli.complete import _command
-from charrnn.cli.display import LiveDisplay, clock, sparkline
+from charrnn.cli.display import LiveDisplay, clock, describe_overfit, sparkline
 from charrnn.cli.options import shown
+from charrnn.config import DataConfig, ModelConfig, Origin, RunConfig, TrainingConfig
 from charrnn.trainer import Sampled, start
+from charrnn.training.curve import Overfit, Point
 from charrnn.training.loop import Trained, Validated
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
@@ -52,6 +55,17 @@ def test_the_panel_fits_any_width(tmp_path, width: int) -> None:
     text = "\n".join(lines)
     assert "98%" in text and "left" in text and "validation" in text and "\x1b" not in text
     assert len(lines) < 20
+
+
+def test_overfitting_is_told_with_what_would_help() -> None:
+    config = RunConfig(("a",), "", DataConfig(), ModelConfig(hidden_size=256, dropout=0.1), TrainingConfig(), {})
+    found = Overfit(Point(810, 1.0, 1.4), Point(2526, 0.7, 1.6))
+    text = describe_overfit(found, config)
+    assert "since step 810" in text and "2.020 to 2.308 bits" in text
+    assert "more text, --dropout 0.3, --hidden 128, stopping sooner (--patience 5)" in text
+    tuned = dataclasses.replace(config, init_from=Origin("/old", ""), model=ModelConfig(hidden_size=256, dropout=0.6))
+    tuned = dataclasses.replace(tuned, training=TrainingConfig(patience=4))
+    assert describe_overfit(found, tuned).endswith("What would help: more text")  # nothing else may still be turned
 
 
 def test_commands_of_the_prompt_change_its_settings() -> None:

@@ -43,6 +43,16 @@ def test_the_rare_are_left_out(text: str, min_count: int, max_vocab: int | None)
     assert vocabulary.characters == "".join(sorted(ranked[:max_vocab]))
 
 
+@given(texts, texts)
+def test_more_characters_permute_nothing(known: str, text: str) -> None:
+    before = vocabulary_of(known)
+    alphabet, counts = np.unique(code_points(text), return_counts=True)
+    after = before.with_more(alphabet, counts)
+    assert after.characters.startswith(before.characters)
+    assert (after.encode(known) == before.encode(known)).all()
+    assert set(after.characters) == set(known + text) and after.decode(after.encode(text)) == text
+
+
 @given(texts)
 def test_json_round_trip(text: str) -> None:
     vocabulary = vocabulary_of(text)

@@ -14,14 +14,15 @@ from jax import export
 
 import charrnn.training.step as step_module
 from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.errors import CorpusError, TrainingError
+from charrnn.errors import ConfigError, CorpusError, TrainingError
+from charrnn.model import load
 from charrnn.nn.network import NO_DROPOUT, named_arrays
 from charrnn.text.batches import Batch
 from charrnn.trainer import Sampled, start
 from charrnn.training import loop
 from charrnn.training.devices import _cpu_has_bfloat16, shards_for
 from charrnn.training.objective import negative_log_likelihood
-from charrnn.training.optimizer import learning_rate
+from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.recipe import resolve
 from charrnn.training.step import StepSettings, initial_state, place, train_steps
 
@@ -130,14 +131,68 @@ def test_validation_is_one_pass_with_the_state_carried(text_file, tmp_path):
     assert step_module.validate(network, job.task.validation, "float32") == pytest.approx(expected, rel=1e-5)
 
 
-def test_learning_rate_warms_up_and_decays():
-    config = TrainingConfig(learning_rate=1.0, warmup=0.1)
+@pytest.mark.parametrize(("ema", "final"), [(0.0, 0.01), (0.1, 0.4)])
+def test_learning_rate_warms_up_and_decays(ema, final):
+    config = TrainingConfig(learning_rate=1.0, warmup=0.1, ema=ema)
     rates = [learning_rate(config, spent) for spent in np.linspace(0, 1, 101)]
     assert rates[10] == pytest.approx(1.0)
     assert all(a < b for a, b in itertools.pairwise(rates[:11]))
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
-    assert rates[-1] == pytest.approx(0.01)
+    assert rates[-1] == pytest.approx(final)
     assert learning_rate(TrainingConfig(learning_rate=0.5, warmup=0.0), 0.0) == 0.5
+
+
+def test_without_a_budget_the_rate_is_halved_and_then_the_run_ends(text_file, tmp_path):
+    job = job_of(text_file, tmp_path, steps=None, patience=3, eval_every=2, learning_rate=1e-9)
+    events = list(job.events())
+    slowed = [event for event in events if isinstance(event, loop.Slowed)]
+    assert [round(event.learning_rate / (0.5e-9 * min(1, (event.step + 1) / 100)), 6) for event in slowed] == [1.0]
+    assert (events[-1].reason, events[-1].step) == ("patience", 14)  # the best at 2, then twice three in vain
+    with pytest.raises(ConfigError, match="--patience must be at least 1"):
+        start((), run=job.task.folder.name, checkpoints=tmp_path, resume=True, patience=0)
+
+
+def test_the_rate_without_a_budget():
+    config = TrainingConfig(learning_rate=1.0, warmup=0.05)
+    rates = [learning_rate_without_budget(config, step, 0) for step in range(200)]
+    assert rates == [min(1.0, (step + 1) / 100) for step in range(200)]
+    assert learning_rate_without_budget(config, 500, 3) == 0.125
+    assert learning_rate_without_budget(TrainingConfig(learning_rate=0.5, warmup=0.0), 0, 0) == 0.5
+
+
+def test_what_is_kept_back_is_read_once_at_the_end_with_the_best_weights(text_file, tmp_path):
+    job = job_of(text_file, tmp_path, steps=40, test_fraction=0.2, dropout=0.0)
+    events = list(job.events())
+    (tested,) = [event for event in events if isinstance(event, loop.Tested)]
+    best = load(job.task.folder.path)
+    (text,) = best.documents("test")
+    whole = text_file.read_text("utf-8")
+    assert whole.endswith(text) and len(text) == tested.characters == len(whole) - int(len(whole) * 0.8)
+    assert tested.nats == pytest.approx(best.score(text).nats_per_character, rel=1e-5)
+    assert "".join([*best.documents("train"), *best.documents("validation"), text]) == whole
+    (line,) = [event for event in job.task.folder.metrics() if event["event"] == "test"]
+    assert (line["nats"], line["best_step"]) == (tested.nats, best.validation["step"])
+    untested = job_of(text_file, tmp_path, steps=2, run="untested")
+    assert not [event for event in untested.events() if isinstance(event, loop.Tested)]
+    with pytest.raises(ConfigError, match="--test-fraction"):
+        load(untested.task.folder.path).documents("test")
+
+
+def test_the_average_is_of_the_weights_so_far(tiny_config):
+    settings = StepSettings.of(tiny_config)
+    assert settings.ema > 0
+    state, networks = place(initial_state(tiny_config, 11), settings), []
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        batch = Batch(*(random.integers(0, 11, (1, 8, 4), np.int32) for _ in range(2)), np.zeros((1, 8, 4), bool))
+        state, _, _ = train_steps(state, batch, np.full(1, 0.1, np.float32), np.int32(1), settings)
+        networks.append(np.array(state.network.head_kernel[...]))
+    expected = networks[0]  # the first step replaces what was there before any
+    for step in (1, 2):
+        expected = expected + (networks[step] - expected) / (1 + settings.ema * step)
+    np.testing.assert_allclose(state.learnt.head_kernel[...], expected, rtol=1e-5)
+    plain = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, ema=0.0))
+    assert initial_state(plain, 11).average is None
 
 
 def test_the_nearest_budget_counts():
@@ -151,6 +206,8 @@ def test_the_recipe_fills_in_only_what_is_not_given():
     model, training = resolve(ModelConfig(hidden_size=99), TrainingConfig(batch_size=3), 1_000_000, 100_000, 65)
     assert (model.hidden_size, training.batch_size) == (99, 3)
     assert training.minutes and training.epochs and training.eval_every and model.embedding_size == 0
+    unbounded = resolve(ModelConfig(), TrainingConfig(patience=3), 1_000_000, 100_000, 65)[1]
+    assert not unbounded.has_budget
     assert resolve(ModelConfig(), TrainingConfig(steps=5), 10_000, 1_000, 5_000)[0].embedding_size == 128
     with pytest.raises(CorpusError, match="fewer than one window of 64"):
         resolve(ModelConfig(), TrainingConfig(), 50, 5, 30)
