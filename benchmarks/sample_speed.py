@@ -198,7 +198,8 @@ def compare(name: str, rounds: int, has_torch: bool) -> list[str]:
     for worker in workers:
         worker.leave()
         low, high = min(worker.speeds), max(worker.speeds)
-        lines.append(f"  {worker.contender.name:34} {worker.speed:9,.0f} {low:9,.0f} {high:9,.0f} {worker.speed / best:7.2f}")
+        figures = f"{worker.speed:9,.0f} {low:9,.0f} {high:9,.0f} {worker.speed / best:7.2f}"
+        lines.append(f"  {worker.contender.name:34} {figures}")
     return [*lines, ""]
 
 
@@ -229,7 +230,8 @@ def command_line(rounds: int) -> list[str]:
     speed = 600_000 / (long - short)
     return [
         f"charrnn sample --length 200, whole process: {cold:.2f} s cold, {warm:.2f} s with compiled programs kept",
-        f"charrnn sample, 2x128, long output: {speed:,.0f} characters a second, {speed / library:.0%} of the library's {library:,.0f}",
+        f"charrnn sample, 2x128, long output: {speed:,.0f} characters a second, {speed / library:.0%} of the library's"
+        f" {library:,.0f}",
     ]
 
 
@@ -245,7 +247,8 @@ def main() -> None:
         return work(Contender(**json.loads(arguments.work)))
     has_torch = importlib.util.find_spec("torch") is not None
     lines = [describe(), ""]
-    lines.append(f"{'':36} {'chars/s':>9} {'slowest':>9} {'fastest':>9} {'/ torch':>7}\n{'':36} {'(median)':>9} {'':>9} {'':>9} {'best':>7}")
+    lines.append(f"{'':36} {'chars/s':>9} {'slowest':>9} {'fastest':>9} {'/ torch':>7}")
+    lines.append(f"{'':36} {'(median)':>9} {'':>9} {'':>9} {'best':>7}")
     for name in arguments.shapes:
         lines += compare(name, arguments.rounds, has_torch)
         print("\n".join(lines[-10:]), flush=True)

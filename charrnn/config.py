@@ -223,6 +223,9 @@ def value_types(config_class: type) -> dict[str, tuple[type, tuple[Any, ...], bo
     return types
 
 
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "texts"}
+
+
 def validate(config: Any) -> None:
     """Check every field of a configuration against its type, choices and bounds.
 
@@ -237,8 +240,7 @@ def validate(config: Any) -> None:
         if choices and value not in choices:
             raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         if not _is_a(value, plain):
-            kind = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "texts"}[plain]
-            raise ConfigError(f"{name} must be {kind}, not {value!r}")
+            raise ConfigError(f"{name} must be {_KINDS[plain]}, not {value!r}")
         if plain in (int, float):
             _check_bounds(name, value, field.metadata)
         cells = field.metadata["cells"]

@@ -74,7 +74,7 @@ class Sampler:
         if n > width:
             raise ConfigError(f"--beam {width} finds at most {width} texts, not --n {n}")
         config, _ = sample_config({"temperature": 0.0, **options})
-        useless = {"temperature", "top_k", "top_p", "min_p", "repeat_penalty", "stop", "seed"}
+        useless = {"temperature", "top_k", "top_p", "min_p", "repeat_penalty", "stop"}
         for field in dataclasses.fields(SampleConfig):
             if field.name in useless and options.get(field.name) not in (None, field.default):
                 flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +110,10 @@ class Job:
             if self.as_json:
                 self._write(json.dumps(self._record(drawn, heat), ensure_ascii=False) + "\n")
             elif self.logprobs:
-                pairs = zip(drawn.text, drawn.log_probabilities, strict=True)
-                self._write("\n" * bool(index) + "".join(f"{json.dumps(c, ensure_ascii=False)}\t{p:.4f}\n" for c, p in pairs))
+                self._write("\n" * bool(index) + _listed(drawn))
             else:
-                self._write("\n" * (bool(index) and not self.lines) + shown(self.echo + drawn.text, self.terminal) + "\n")
+                between = "\n" if index and not self.lines else ""
+                self._write(f"{between}{shown(self.echo + drawn.text, self.terminal)}\n")
 
     def _stream(self, settings: dict[str, Any]) -> None:
         last, parts = self.echo, list[str]()
@@ -168,18 +168,25 @@ class Job:
 
     def talk(self) -> None:
         """Say what was dropped and how new the texts are."""
-        dropped = [f"{self.repeats:,} repeats"] * self.unique + [f"{self.known:,} that stand in the corpus"] * self.novel
-        if dropped:
-            click.echo(f"dropped: {', '.join(dropped)}", err=True)
+        repeats, known = f"{self.repeats:,} repeats", f"{self.known:,} that stand in the corpus"
+        if self.unique or self.novel:
+            click.echo("dropped: " + ", ".join([repeats] * self.unique + [known] * self.novel), err=True)
         if not self.novelty:
             return
         from charrnn.text.novelty import RUN, share_of_runs
 
         standing, runs = share_of_runs(self.corpus, self.texts)  # type: ignore[arg-type]
         if self.as_json:
-            self._write(json.dumps({"runs": runs, "runs_in_corpus": standing, "share_in_corpus": standing / max(runs, 1)}) + "\n")
+            figures = {"runs": runs, "runs_in_corpus": standing, "share_in_corpus": standing / max(runs, 1)}
+            self._write(json.dumps(figures) + "\n")
         share = f"{standing / runs:.1%} of {runs:,}" if runs else "none: no text has so many characters"
         click.echo(f"runs of {RUN} characters that stand in the corpus: {share}", err=True)
+
+
+def _listed(drawn: Any) -> str:
+    """A line for each character: it in quotes, and its log-probability."""
+    pairs = zip(drawn.text, drawn.log_probabilities, strict=True)
+    return "".join(f"{json.dumps(character, ensure_ascii=False)}\t{nats:.4f}\n" for character, nats in pairs)
 
 
 def _corpus_of(model: Any) -> Any:
@@ -218,4 +225,4 @@ def _output(file: Path | None) -> Iterator[Callable[[str], None]]:
     except OSError as error:
         raise ConfigError(f"--out {file}: cannot be written ({error.strerror})") from error
     with opened:
-        yield lambda text: opened.write(text) and None
+        yield lambda text: print(text, end="", file=opened)

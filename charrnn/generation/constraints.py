@@ -15,7 +15,7 @@ from charrnn.text.automaton import Automaton
 from charrnn.text.vocabulary import EOS
 
 _LONG_AGO = -(1 << 30)
-_NEVER = np.int32(1 << 30)
+_NEVER = 1 << 30
 
 
 @numbers("least")

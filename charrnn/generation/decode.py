@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
-from charrnn.nn.arrays import Array, Carry, storage_type
+from charrnn.nn.arrays import Array, Carry, row_sum, storage_type
 from charrnn.nn.network import Network
 from charrnn.text.vocabulary import EOS
 
@@ -77,14 +77,14 @@ class Drawn(NamedTuple):
     """What a call of `draw` drew, by block and row.
 
     ids, log_probabilities: `[blocks, block, B]`, the latter in nats under the model's unfiltered
-    distribution. number, count, ended: `[blocks, B]`: which text, how many of the block's ids are its
+    distribution. number, size, ended: `[blocks, B]`: which text, how many of the block's ids are its
     own (an EOS included), and whether and why it ended there.
     """
 
     ids: Array
     log_probabilities: Array
     number: Array
-    count: Array
+    size: Array
     ended: Array
 
 
@@ -197,9 +197,11 @@ def draw(
         noise = _noise(queue.key, rows, block, vocabulary_size)
         after, (ids, logits) = lax.scan(partial(_step, prepared, filters, precision, queue.length), rows, noise)
         chosen = jnp.take_along_axis(logits, ids[..., None], -1)[..., 0]
-        log_probabilities = (chosen - jax.nn.logsumexp(logits, -1)).astype(jnp.float32)
-        count = jnp.where(rows.ended == GOING, after.position - rows.position, 0)
-        here = Drawn(ids, log_probabilities, rows.number, count, after.ended)
+        best = logits.max(-1, keepdims=True)
+        total = best[..., 0] + jnp.log(row_sum(jnp.exp(logits - best)))
+        log_probabilities = (chosen - total).astype(jnp.float32)
+        own = jnp.where(rows.ended == GOING, after.position - rows.position, 0)
+        here = Drawn(ids, log_probabilities, rows.number, own, after.ended)
         return done + 1, after, queue, jax.tree.map(lambda all, one: all.at[done].set(one), drawn, here)
 
     def unfinished(state: tuple[Array, Rows, Queue, Drawn]) -> Array:

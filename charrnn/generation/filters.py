@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.nn.arrays import Array
+from charrnn.nn.arrays import Array, row_sum
 
 Memory = Any
 """What a filter keeps of each text: arrays with the batch axis first, `()` for nothing."""
@@ -113,9 +113,9 @@ class TopP(Filter):
     def __call__(self, logits: Array, memory: Memory = ()) -> Array:
         p = jnp.maximum(self.p, float(jnp.finfo(logits.dtype).tiny))  # the likeliest, 0 above it, always stays
         if logits.shape[-1] <= _SMALL:
-            return jnp.where(_sum_above(logits, jax.nn.softmax(logits, -1)) < p, logits, -jnp.inf)
+            return jnp.where(_sum_above(logits, _softmax(logits)) < p, logits, -jnp.inf)
         descending = -jnp.sort(-logits, -1)
-        shares = jax.nn.softmax(descending, -1)
+        shares = _softmax(descending)
         kept = jnp.cumsum(shares, -1) - shares < p
         least = jnp.where(kept, descending, jnp.inf).min(-1, keepdims=True)
         return jnp.where(logits >= least, logits, -jnp.inf)
@@ -136,4 +136,11 @@ class MinP(Filter):
 def _sum_above(logits: Array, values: Array) -> Array:
     """For each id, the sum of the values `[..., V]` of the ids that are likelier than it."""
     likelier = logits[..., None, :] > logits[..., :, None]
-    return jnp.where(likelier, values[..., None, :], 0).sum(-1)
+    return row_sum(jnp.where(likelier, values[..., None, :], 0))
+
+
+def _softmax(logits: Array) -> Array:
+    """The shares, summed so that a row's do not depend on the other rows."""
+    best = jnp.maximum(logits.max(-1, keepdims=True), jnp.finfo(logits.dtype).min)
+    weights = jnp.exp(logits - best)
+    return weights / row_sum(weights)[..., None]

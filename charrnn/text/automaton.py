@@ -80,8 +80,8 @@ def pattern(regex: str, vocabulary: Vocabulary, permitted: np.ndarray, prompt: s
         raise ConfigError(f"--regex: no text that begins with the prompt matches {regex!r}")
     # The pattern's alphabet groups characters; it has no group for those of a pattern that is empty.
     groups = len(machine.alphabet.by_transition)
-    symbols = [machine.alphabet[character] for character in vocabulary.characters]
-    symbols = np.array([groups] * FIRST_CHARACTER + [groups if symbol is None else symbol for symbol in symbols])
+    found = [machine.alphabet[character] for character in vocabulary.characters]
+    symbols = np.array([groups] * FIRST_CHARACTER + [groups if symbol is None else symbol for symbol in found])
     names = {name: number for number, name in enumerate(sorted(machine.states))}
     dead = len(names)
     if (dead + 1) * vocabulary.size > _LARGEST_TABLE:

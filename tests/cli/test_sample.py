@@ -31,13 +31,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample")
     (folder / "lines.txt").write_text(CORPUS, "utf-8")
     corpus = prepare([folder / "lines.txt"], documents="line")
-    shape, vocabulary, random = ModelConfig(hidden_size=8, embedding_size=4), Vocabulary("\x1babc"), np.random.default_rng(0)
-    config = RunConfig((str(folder / "lines.txt"),), corpus.fingerprint, DataConfig("line"), shape, TrainingConfig(), {})
+    shape, vocabulary = ModelConfig(hidden_size=8, embedding_size=4), Vocabulary("\x1babc")
+    learnt, random = (str(folder / "lines.txt"),), np.random.default_rng(0)
+    config = RunConfig(learnt, corpus.fingerprint, DataConfig("line"), shape, TrainingConfig(), {})
     network = jax.tree.map(
         lambda weights: weights + random.normal(0, 0.3, weights.shape).astype(np.float32),
         create(shape, vocabulary.size, 1),
     )
-    RunFolder.create(folder / "checkpoints", "lines", config, vocabulary).save_weights(network, {"step": 1, "nats": 1.0})
+    made = RunFolder.create(folder / "checkpoints", "lines", config, vocabulary)
+    made.save_weights(network, {"step": 1, "nats": 1.0})
     return folder
 
 
@@ -105,7 +107,8 @@ def test_without_its_corpus_nothing_is_novel(place: Path, monkeypatch: pytest.Mo
     assert run(place, "--novel").exit_code == 0  # from the file, which is unchanged
     monkeypatch.setattr("charrnn.text.novelty.prepare", lambda *_, **__: type("Other", (), {"fingerprint": "other"}))
     refused = run(place, "--novel")
-    assert "neither in the cache nor, unchanged, where it was" in refused.stderr and refused.exit_code == CorpusError.exit_code
+    assert "neither in the cache nor, unchanged, where it was" in refused.stderr
+    assert refused.exit_code == CorpusError.exit_code
 
 
 def test_out_is_the_text_and_nothing_else(place: Path) -> None:
@@ -131,11 +134,12 @@ def test_a_beam(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--temp", "-1"), "--temp must be at least 0"), (("--temp", "nan"), "finite"), (("--temp", "0.5,x"), "'0.5,x'"),
+        (("--temp", "-1"), "--temp must be at least 0"), (("--temp", "nan"), "finite"), (("--temp", "1,x"), "'1,x'"),
         (("--top-p", "0"), "--top-p must be greater than 0"), (("--regex", "["), "not a regular expression"),
         (("--prompt", "a", "--prompt-file", "b"), "not both"), (("--prompt-file", "nosuch"), "cannot be read"),
         (("--stop", ""), "--stop needs a text"), (("--length", "-1"), "--length must be at least 0"),
-        (("--beam", "2", "--n", "3"), "at most 2"), (("--beam", "2", "--temp", "1"), "leave --temp out"), (("--beam", "2", "--top-k", "3"), "leave --top-k out"),
+        (("--beam", "2", "--n", "3"), "at most 2"), (("--beam", "2", "--temp", "1"), "leave --temp out"),
+        (("--beam", "2", "--top-k", "3"), "leave --top-k out"),
     ],
     ids=str,
 )  # fmt: skip

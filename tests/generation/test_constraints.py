@@ -19,10 +19,15 @@ TEXTS = np.random.default_rng(0).integers(2, V, (40, 5))  # forty characters of 
 PROMPTS = [[], [2], [3, 4, 3, 4, 3]]
 
 
+def rows(memory: Any, count: int) -> Any:
+    """So many texts' memories, all as at the start."""
+    return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), count, 0), memory)
+
+
 def walk(one: Filter, prompt: list[int], texts: np.ndarray) -> Any:
     """What a filter makes of logits before each character of the texts `[T, B]`, and whether they end after it."""
     logits = np.random.default_rng(1).normal(size=(*texts.shape, V)).astype(np.float32)
-    memory = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), texts.shape[1], 0), one.initial(np.array(prompt, int)))
+    memory = rows(one.initial(np.array(prompt, int)), texts.shape[1])
     call, update = jax.jit(lambda logits, memory: one(logits, memory)), jax.jit(one.update)
     filtered, ends = [], []
     for here, ids in zip(logits, texts.astype(np.int32), strict=True):
@@ -104,7 +109,7 @@ def test_along_leaves_what_can_still_match(pattern: str, least: int) -> None:
         before = sorted(text for text in beginnings if len(text) == size)
         if not before:
             break
-        memory = jax.tree.map(lambda leaf, n=len(before): jnp.repeat(jnp.asarray(leaf), n, 0), one.initial(np.array([])))
+        memory = rows(one.initial(np.array([])), len(before))
         for ids in np.stack([vocabulary.encode(text) for text in before], 1):
             memory = update(memory, ids)
         allowed = np.isfinite(call(np.zeros((len(before), V), np.float32), memory))

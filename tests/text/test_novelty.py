@@ -1,7 +1,5 @@
 """What stands in a corpus, against Python's `in`."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
