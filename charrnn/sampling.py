@@ -19,7 +19,7 @@ from charrnn.text import automaton
 from charrnn.text.vocabulary import EOS, UNK, Vocabulary
 from charrnn.training.devices import resolve_precision
 
-_WIDE = 384
+_WIDE = 256
 """From so many hidden units on, products take most of a step and bfloat16 pays; below, float32 is as fast."""
 
 

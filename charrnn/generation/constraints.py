@@ -64,21 +64,22 @@ class RepeatPenalty(Filter):
         return jnp.where(here, length[:, None], last), length + 1
 
 
-@numbers()
+@numbers("length")
 @dataclass(frozen=True)
 class NoRepeat(Filter):
     """Never complete a run of `size` characters that stood in the text before; the prompt counts.
 
-    Where that leaves nothing, anything may follow. Memory: the ids so far `[B, P + length]`, how many
-    characters before and at each place equal the last ones of the text (at least up to `size`), and the
-    length of the text `[B]`.
+    Where that leaves nothing, anything may follow. Memory: the ids so far `[B, room]`, with room for the
+    prompt and `length` more, how many characters before and at each place equal the last ones of the text
+    (at least up to `size`), and the length of the text `[B]`.
     """
 
     size: int
     length: int
 
     def initial(self, prompt: np.ndarray) -> Memory:
-        ids = np.zeros((1, len(prompt) + self.length), np.int32)
+        room = 1 << (len(prompt) + self.length).bit_length()  # a power of two, so that few programs are compiled
+        ids = np.zeros((1, room), np.int32)
         ids[0, : len(prompt)] = prompt
         equal = np.zeros_like(ids)
         going = np.arange(len(prompt)) < len(prompt) - 1

@@ -26,8 +26,12 @@ MOST_BLOCKS = 64
 """Blocks in a call of `draw`, at most."""
 
 _BLOCK = 16
+_STREAM_BLOCK = 64
 _NOISE_AHEAD = 1 << 22
 """At most so many values of noise (and of logits) are held at a time, 16 MiB."""
+
+_NARROW = 4096
+"""Gates' units in all; a block of wider networks is short."""
 
 _PROMPT_WINDOW = 4096
 
@@ -103,9 +107,14 @@ def slots_for(texts: int, precision: str) -> int:
     return 16 if precision == "float32" else 64
 
 
-def block_for(rows: int, vocabulary_size: int) -> int:
-    """How many characters a block has: for so many the noise is drawn ahead, and rows wait for another text."""
-    return max(1, min(_BLOCK, _NOISE_AHEAD // (rows * vocabulary_size)))
+def block_for(rows: int, prepared: Prepared) -> int:
+    """How many characters a block has: for so many the noise is drawn ahead, and rows wait for another text.
+
+    Long blocks are faster for single texts; those of wide networks would take too long to show.
+    """
+    vocabulary_size, width = prepared.table.shape
+    usual = _STREAM_BLOCK if rows <= 2 and width <= _NARROW else _BLOCK
+    return max(1, min(usual, _NOISE_AHEAD // (rows * vocabulary_size)))
 
 
 @partial(jax.jit, static_argnames="precision")

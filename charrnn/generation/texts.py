@@ -47,7 +47,7 @@ def pieces(
         return
     chosen, slots = tuple(filters), slots_for(texts, precision)
     beginning = decode.start(prepared, prompt_ids, chosen, precision)
-    rows, block = decode.free_rows(beginning, slots), block_for(slots, prepared.table.shape[0])
+    rows, block = decode.free_rows(beginning, slots), block_for(slots, prepared)
     queue, last = decode.queue_of(seed, first, first, length), first + texts
     unfinished, blocks = set(range(first, min(last, first + _AHEAD))), 1
     begun = first + len(unfinished)

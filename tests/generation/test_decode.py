@@ -186,8 +186,8 @@ def test_the_rows_of_products_do_not_depend_on_how_many_there_are(inner: int, ou
 def test_the_same_text_in_any_chunks(lstm: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"filters": (Forbid((EOS,)),), "length": 150}
     (usual,) = texts_of(lstm, **options)
-    for block in (1, 7, 64):
-        monkeypatch.setattr(decode, "_BLOCK", block)
+    for block in (1, 7, 16):
+        monkeypatch.setattr(decode, "_STREAM_BLOCK", block)
         (other,) = texts_of(lstm, **options)
         np.testing.assert_array_equal(other.ids, usual.ids)
         np.testing.assert_array_equal(other.log_probabilities, usual.log_probabilities)
@@ -264,7 +264,7 @@ def test_log_probabilities_are_the_scores_of_the_drawn(cell: str, precision: str
 def test_lengths(lstm: Prepared) -> None:
     assert texts_of(lstm, texts=0) == []
     assert [(len(piece.ids), piece.ended) for piece in texts_of(lstm, texts=2, length=0)] == [(0, "length")] * 2
-    for length in (1, 15, 16, 17, 200):
+    for length in (1, 63, 64, 65, 200):
         (piece,) = texts_of(lstm, filters=(Forbid((EOS,)),), length=length)
         assert len(piece.ids) == length
 
@@ -285,8 +285,8 @@ def test_lowers_for_accelerators(lstm: Prepared, platform: str, precision: str) 
     arguments = (beginning, free_rows(beginning, 4), queue_of(0, 0, 9, 20), np.int32(2))
 
     def run(begin: Any, rows: Any, queue: Any, blocks: Any) -> Any:
-        return draw(lstm, filters, begin, rows, queue, blocks, precision=precision, block=block_for(4, V))[0].ids
+        return draw(lstm, filters, begin, rows, queue, blocks, precision=precision, block=block_for(4, lstm))[0].ids
 
     exported = jax.export.export(jax.jit(run), platforms=[platform])(*arguments)
     assert exported.platforms == (platform,)
-    assert exported.out_avals[0].shape == (decode.MOST_BLOCKS, block_for(4, V), 4)
+    assert exported.out_avals[0].shape == (decode.MOST_BLOCKS, block_for(4, lstm), 4)
