@@ -26,11 +26,11 @@ MOST_BLOCKS = 64
 """Blocks in a call of `draw`, at most."""
 
 _BLOCK = 16
-_STREAM_BLOCK = 64
+_STREAM_BLOCK = 128
 _NOISE_AHEAD = 1 << 22
 """At most so many values of noise (and of logits) are held at a time, 16 MiB."""
 
-_NARROW = 4096
+_NARROW = 2048
 """Gates' units in all; a block of wider networks is short."""
 
 _PROMPT_WINDOW = 4096
