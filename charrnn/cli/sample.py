@@ -13,6 +13,9 @@ from charrnn.cli.options import checkpoints_option, config_options, load_model, 
 from charrnn.config import SampleConfig, from_options
 from charrnn.errors import ConfigError
 
+_FEW = 1000
+"""Of so many lines it is said how many are new, unasked."""
+
 _TRIES = 10
 """With --unique or --novel, at most so many texts are drawn for one that is wanted (and 100 more)."""
 
@@ -93,6 +96,7 @@ class Job:
         self.terminal, self.n, self.unique, self.novelty = terminal, n, unique, novelty
         self.logprobs, self.as_json, self.echo = logprobs, as_json, "" if no_echo else prompt
         self.lines = model.config.data.documents == "line"
+        self.count_new = self.lines and not (novel or logprobs or as_json) and 1 < n <= _FEW
         self.texts: list[str] = []
         self.repeats = self.known = 0
         self.corpus = _corpus_of(model) if novel or novelty else None
@@ -106,7 +110,8 @@ class Job:
             self._stream(settings)
             return
         for index, drawn in enumerate(self._wanted(settings)):
-            self.texts.append(drawn.text if self.novelty else "")
+            if self.novelty or self.count_new:
+                self.texts.append(drawn.text)
             if self.as_json:
                 self._write(json.dumps(self._record(drawn, heat), ensure_ascii=False) + "\n")
             elif self.logprobs:
@@ -171,6 +176,8 @@ class Job:
         repeats, known = f"{self.repeats:,} repeats", f"{self.known:,} that stand in the corpus"
         if self.unique or self.novel:
             click.echo("dropped: " + ", ".join([repeats] * self.unique + [known] * self.novel), err=True)
+        if self.count_new:
+            self._say_how_many_are_new()
         if not self.novelty:
             return
         from charrnn.text.novelty import RUN, share_of_runs
@@ -181,6 +188,15 @@ class Job:
             self._write(json.dumps(figures) + "\n")
         share = f"{standing / runs:.1%} of {runs:,}" if runs else "none: no text has so many characters"
         click.echo(f"runs of {RUN} characters that stand in the corpus: {share}", err=True)
+
+    def _say_how_many_are_new(self) -> None:
+        from charrnn.text.corpus import find_prepared, holds_document
+
+        data = self.model.config.data
+        corpus = find_prepared(self.model.config.corpus_hash, data.documents, data.encoding, data.errors)
+        if corpus is not None:
+            new = sum(not holds_document(corpus, self.prompt + text) for text in self.texts)
+            click.echo(f"{new} of {len(self.texts)} are new: they do not stand in the corpus", err=True)
 
 
 def _listed(drawn: Any) -> str:

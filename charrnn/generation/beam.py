@@ -30,11 +30,12 @@ class Found(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """One step's choices: of each beam the id, its log-probability and the beam it goes on from, `[B]`; the same
-    for the ends of texts, with the sum of their log-probabilities."""
+    """One step's choices, all `[B]`: of each beam the id, its log-probability, the sum of all so far (-inf: there
+    is no such beam) and the beam it goes on from; and of each beam before, ended here, the same two figures."""
 
     ids: Array
     log_probabilities: Array
+    totals: Array
     parents: Array
     end_log_probabilities: Array
     end_totals: Array
@@ -72,9 +73,8 @@ def search(
             break
     found = [_ended(history, step, beam) for _, step, beam in ends]
     if len(history) == length:
-        found += [_traced(history, length, beam) for beam in range(width)]
-    whole = [one for one in found if np.isfinite(one.score)]
-    return sorted(whole, key=lambda one: -one.score)[:width]
+        found += [_traced(history, length, beam) for beam in np.flatnonzero(history[-1].totals > -np.inf)]
+    return sorted(found, key=lambda one: -one.score)[:width]
 
 
 @partial(jax.jit, static_argnames="precision")
@@ -102,7 +102,7 @@ def _advance(
             memories=tuple(one.update(memory, ids) for one, memory in zip(filters, memories, strict=True)),
             position=rows.position + 1,
         )
-        return (after, best), _Step(ids, logs[parents, ids], parents, logs[:, EOS], totals + logs[:, EOS])
+        return (after, best), _Step(ids, logs[parents, ids], best, parents, logs[:, EOS], totals + logs[:, EOS])
 
     (rows, totals), steps = lax.scan(body, (rows, totals), None, _STEPS)
     return steps, rows, totals

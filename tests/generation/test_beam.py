@@ -38,10 +38,12 @@ def test_a_width_of_all_texts_is_exhaustive(chain, seed: int, prompt: np.ndarray
     logits = random_logits(V, seed)
     expected = every_text(logits, prompt)
     found = search(chain(logits), prompt, (), width=V**LENGTH, length=LENGTH)
-    assert {tuple(one.ids) for one in found} == {tuple(ids) for _, ids in expected}
+    assert {tuple(one.ids.tolist()) for one in found} == {tuple(ids) for _, ids in expected}
     np.testing.assert_allclose([one.score for one in found], [score for score, _ in expected], atol=1e-5)
     scores = {tuple(ids): score for score, ids in expected}
-    np.testing.assert_allclose([one.score for one in found], [scores[tuple(one.ids)] for one in found], atol=1e-5)
+    np.testing.assert_allclose(
+        [one.score for one in found], [scores[tuple(one.ids.tolist())] for one in found], atol=1e-5
+    )
 
 
 def test_a_narrow_beam_is_the_greedy_text_or_better(chain) -> None:
