@@ -3,7 +3,7 @@
     python -m benchmarks.sample_speed [--rounds 7] [--shapes NAME...]
 
 Every contender is a process of its own that waits for its turn: round by round they take turns, each
-for about a second, and the medians over the rounds are compared. A character is a step of an LSTM of 2
+for half a second, and the medians over the rounds are compared. A character is a step of an LSTM of 2
 layers, the head, temperature 0.8 and a draw, V = 65, random weights. PyTorch loops over `nn.LSTM` or two
 `nn.LSTMCell`s in inference mode, in float32 and with bfloat16 weights, on all cores and on one.
 """
@@ -30,7 +30,7 @@ from benchmarks.machine import describe, run, write_result
 VOCABULARY = 65
 LAYERS = 2
 TEMPERATURE = 0.8
-ROUND_SECONDS = 1.0
+ROUND_SECONDS = 0.5
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def search(
             break
     found = [_ended(history, step, beam) for _, step, beam in ends]
     if len(history) == length:
-        found += [_traced(history, length, beam) for beam in np.flatnonzero(history[-1].totals > -np.inf)]
+        found += [_traced(history, length, int(beam)) for beam in np.flatnonzero(history[-1].totals > -np.inf)]
     return sorted(found, key=lambda one: -one.score)[:width]
 
 
