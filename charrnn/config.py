@@ -261,9 +261,14 @@ def _check_model(config: ModelConfig) -> None:
         raise ConfigError("--residual needs --layers 2 or more")
 
 
+_LONGEST_REMEMBERED = 1_000_000
+
+
 def _check_sample(config: SampleConfig) -> None:
     if config.min_length > config.length:
         raise ConfigError(f"--min-length {config.min_length:,} is more than --length {config.length:,}")
+    if config.no_repeat and config.length > _LONGEST_REMEMBERED:
+        raise ConfigError(f"--no-repeat remembers a whole text: give a --length of at most {_LONGEST_REMEMBERED:,}")
     if "" in config.stop:
         raise ConfigError("--stop needs a text; it is empty")
     if config.allow == "":

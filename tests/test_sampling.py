@@ -118,7 +118,8 @@ def test_options_at_their_edges_draw_text(model: Model, options: dict[str, Any])
         ({"colour": 1}, "no such option: colour"), ({"n": -1}, "--n"), ({"stop": ""}, "--stop"),
         ({"top_p": 0}, "--top-p"), ({"allow": ""}, "--allow"), ({"no_repeat": -1}, "--no-repeat"),
         ({"min_length": 9, "length": 8}, "--min-length"), ({"regex": "a", "ignore_eos": True}, "--ignore-eos"),
-        ({"regex": "a", "stop": "b"}, "--stop"), ({"repeat_penalty": 0}, "--repeat-penalty"),
+        ({"no_repeat": 2, "length": 2**21}, "--length"), ({"regex": "a", "stop": "b"}, "--stop"),
+        ({"repeat_penalty": 0}, "--repeat-penalty"),
     ],
     ids=repr,
 )  # fmt: skip
