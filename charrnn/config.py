@@ -161,12 +161,26 @@ class SampleConfig:
     temperature: float = option(
         0.8, "0 always takes the likeliest character; higher is wilder.", flag="--temp", minimum=0.0, maximum=1e9
     )
-    length: int = option(1000, "Stop after this many characters if no end of text was drawn.", minimum=0)
+    length: int = option(1000, "Stop after this many characters if no end of text was drawn.", minimum=0,
+                         maximum=2**30)  # fmt: skip
+    min_length: int = option(0, "No end of text is drawn before so many characters.", minimum=0)
     top_k: int = option(0, "Draw from the K likeliest characters; 0 is all.", minimum=0)
     top_p: float = option(1.0, "Draw from the likeliest characters that together hold this share.", above=0.0,
                           maximum=1.0)  # fmt: skip
     min_p: float = option(0.0, "Leave out characters less likely than this share of the likeliest.", minimum=0.0,
                           maximum=1.0)  # fmt: skip
+    repeat_penalty: float = option(
+        1.0, "Make the characters of the last --repeat-window less likely by this factor; 1 leaves them.", minimum=0.01,
+        maximum=100.0,
+    )  # fmt: skip
+    repeat_window: int = option(64, "How many characters back --repeat-penalty looks.", minimum=1, maximum=2**30)
+    no_repeat: int = option(0, "Never repeat a run of N characters; 0 does not care.", minimum=0, maximum=1000)
+    stop: tuple[str, ...] = option((), "End a text before this appears; may be given several times.", metavar="TEXT")
+    allow: str | None = option(None, "Draw these characters alone.", metavar="CHARS")
+    forbid: str = option("", "Never draw these characters.", metavar="CHARS")
+    regex: str | None = option(
+        None, "Draw only texts that as a whole, prompt included, match this pattern.", metavar="PATTERN"
+    )
     seed: int | None = option(None, "Seed of the draw; a fresh one when not given.", minimum=0, maximum=2**32 - 1)
     ignore_eos: bool = option(False, "Go on to the full length: the end of text is never drawn.")
     allow_unk: bool = option(False, "Let the unknown character be drawn (shown as U+FFFD).")
@@ -233,9 +247,14 @@ def value_types(config_class: type) -> dict[str, tuple[type, tuple[Any, ...], bo
         optional = type(None) in arguments
         if get_origin(hint) is Literal:
             types[name] = (str, arguments, False)
+        elif get_origin(hint) is tuple:
+            types[name] = (tuple, (), False)
         else:
             types[name] = (arguments[0] if optional else hint, (), optional)
     return types
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "texts"}
 
 
 def validate(config: Any) -> None:
@@ -252,8 +271,7 @@ def validate(config: Any) -> None:
         if choices and value not in choices:
             raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         if not _is_a(value, plain):
-            kind = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[plain]
-            raise ConfigError(f"{name} must be {kind}, not {value!r}")
+            raise ConfigError(f"{name} must be {_KINDS[plain]}, not {value!r}")
         if plain in (int, float):
             _check_bounds(name, value, field.metadata)
         cells = field.metadata["cells"]
@@ -263,6 +281,8 @@ def validate(config: Any) -> None:
         _check_model(config)
     if isinstance(config, DataConfig):
         _check_data(config)
+    if isinstance(config, SampleConfig):
+        _check_sample(config)
 
 
 def _check_data(config: DataConfig) -> None:
@@ -282,7 +302,26 @@ def _check_model(config: ModelConfig) -> None:
         raise ConfigError("--residual needs --layers 2 or more")
 
 
+_LONGEST_REMEMBERED = 1_000_000
+
+
+def _check_sample(config: SampleConfig) -> None:
+    if config.min_length > config.length:
+        raise ConfigError(f"--min-length {config.min_length:,} is more than --length {config.length:,}")
+    if config.no_repeat and config.length > _LONGEST_REMEMBERED:
+        raise ConfigError(f"--no-repeat remembers a whole text: give a --length of at most {_LONGEST_REMEMBERED:,}")
+    if "" in config.stop:
+        raise ConfigError("--stop needs a text; it is empty")
+    if config.allow == "":
+        raise ConfigError("--allow needs some characters; it is empty")
+    if config.regex is not None and (config.ignore_eos or config.stop or config.allow_unk):
+        other = "--ignore-eos" if config.ignore_eos else "--stop" if config.stop else "--allow-unk"
+        raise ConfigError(f"--regex says what a text is and where it ends; leave {other} out")
+
+
 def _is_a(value: Any, plain: type) -> bool:
+    if plain is tuple:
+        return isinstance(value, tuple) and all(isinstance(part, str) for part in value)
     if plain is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if plain is int:

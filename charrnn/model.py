@@ -1,43 +1,28 @@
 """A trained model in a person's hands: it draws text, goes on from a prompt, and scores a text."""
 
 import math
-import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from charrnn.checkpoint import find_run, load_weights
-from charrnn.config import RunConfig, SampleConfig, from_options
-from charrnn.errors import ConfigError
-from charrnn.generation.decode import stream
+from charrnn.config import RunConfig
+from charrnn.generation.decode import prepare
 from charrnn.generation.score import total
 from charrnn.nn.network import Network
 from charrnn.parts import part_of
+from charrnn.sampling import Sample, Sampler, decode_precision
 from charrnn.text.selection import Part
-from charrnn.text.vocabulary import EOS, UNK, Vocabulary
+from charrnn.text.vocabulary import UNK, Vocabulary
 
-_ROWS = 64
+Stops = str | Sequence[str] | None
+"""A text that ends a sample before it appears, or several."""
+
 _SCORE_WINDOW = 512
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A drawn text.
-
-    text: without the prompt. log_probability: of the drawn characters (and EOS) under the model at
-    temperature 1, in nats. ended: "eos", "length" or "stop". seed: draws the same text again with
-    `row` as its place in the batch.
-    """
-
-    text: str
-    prompt: str
-    log_probability: float
-    ended: str
-    seed: int
-    row: int
 
 
 @dataclass(frozen=True)
@@ -87,63 +72,34 @@ class Model:
         """The distinct characters of `text` that the model never learnt; UNK stands in for them."""
         return self.vocabulary.unknown(text)
 
-    def sample(self, prompt: str = "", n: int = 1, stop: str | None = None, **options: Any) -> list[Sample]:
-        """Draw `n` texts, each until EOS, `stop` or the length.
+    @cached_property
+    def sampler(self) -> Sampler:
+        """What draws from this model, its weights made ready once."""
+        precision = decode_precision(self.config.model)
+        return Sampler(prepare(self.network, precision), self.vocabulary, precision)
+
+    def sample(self, prompt: str = "", n: int = 1, stop: Stops = None, **options: Any) -> list[Sample]:
+        """Draw `n` texts, each until EOS, a stop or the length.
 
         `options` are the fields of `SampleConfig` (temperature, length, top_k, seed, ...). The same
         seed draws the same texts whatever `n` is. Raises ConfigError for options out of bounds.
         """
-        if n < 0:
-            raise ConfigError(f"--n must be at least 0, not {n}")
-        config, seed = _sample_config(options)
-        samples: list[Sample] = []
-        for first in range(0, n, _ROWS):
-            samples.extend(self._sample_rows(prompt, min(_ROWS, n - first), first, stop, config, seed))
-        return samples
+        return list(self.samples(prompt, n, stop, **options))
 
-    def _sample_rows(
-        self, prompt: str, rows: int, first: int, stop: str | None, config: SampleConfig, seed: int
-    ) -> list[Sample]:
-        chunks = list(self._chunks(prompt, config, seed, rows, first))
-        ids = np.concatenate([chunk[0] for chunk in chunks] or [np.zeros((0, rows), np.int32)])
-        log_probabilities = np.concatenate([chunk[1] for chunk in chunks] or [np.zeros((0, rows))])
-        return [
-            self._finish(ids[:, row], log_probabilities[:, row], prompt, stop, seed, first + row) for row in range(rows)
-        ]
+    def samples(self, prompt: str = "", n: int = 1, stop: Stops = None, **options: Any) -> Iterator[Sample]:
+        """The same one by one, in constant memory for any `n`."""
+        return self.sampler.samples(prompt, n, {**options, "stop": stop})
 
-    def _finish(
-        self, ids: np.ndarray, log_probabilities: np.ndarray, prompt: str, stop: str | None, seed: int, row: int
-    ) -> Sample:
-        """Cut one row at its end: EOS, the stop text, or the length."""
-        ends = np.flatnonzero(ids == EOS)
-        length, ended = (int(ends[0]), "eos") if len(ends) else (len(ids), "length")
-        text = self.vocabulary.decode(ids[:length])
-        counted = length + (ended == "eos")
-        if stop and (at := text.find(stop)) >= 0:
-            text, ended, counted = text[:at], "stop", at + len(stop)
-        return Sample(text, prompt, float(log_probabilities[:counted].sum()), ended, seed, row)
+    def beam(self, prompt: str = "", width: int = 8, n: int = 1, **options: Any) -> list[Sample]:
+        """The `n` continuations of the highest mean log-probability that a beam search of that width finds."""
+        return self.sampler.beam(prompt, width, n, options)
 
-    def stream(self, prompt: str = "", stop: str | None = None, row: int = 0, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", stop: Stops = None, row: int = 0, **options: Any) -> Iterator[str]:
         """Draw one text and yield its pieces as they come, none empty; together they are `sample`'s text.
 
-        What may be the beginning of `stop` is held back until it is known not to be.
+        What may be the beginning of a stop is held back until it is known not to be.
         """
-        config, seed = _sample_config(options)
-        held = ""
-        for ids, _ in self._chunks(prompt, config, seed, 1, row):
-            ends = np.flatnonzero(ids[:, 0] == EOS)
-            held += self.vocabulary.decode(ids[: ends[0], 0] if len(ends) else ids[:, 0])
-            if stop and (at := held.find(stop)) >= 0:
-                held = held[:at]
-                break
-            ready = len(held) - _beginning_of(stop, held)
-            if ready:
-                yield held[:ready]
-                held = held[ready:]
-            if len(ends):
-                break
-        if held:
-            yield held
+        return self.sampler.stream(prompt, row, {**options, "stop": stop})
 
     def complete(self, prompt: str, **options: Any) -> str:
         """The prompt with the model's continuation."""
@@ -159,20 +115,6 @@ class Model:
     def _precision(self) -> str:
         return "float32"
 
-    def _chunks(
-        self, prompt: str, config: SampleConfig, seed: int, rows: int, first_row: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return stream(
-            self.network,
-            self.vocabulary.encode(prompt),
-            config,
-            vocabulary_size=self.vocabulary.size,
-            seed=seed,
-            rows=rows,
-            first_row=first_row,
-            precision=self._precision,
-        )
-
 
 def load(run: str | Path | None = None, checkpoints: str | Path = "checkpoints") -> Model:
     """Load a run by name, a run folder or a `model.safetensors` file by path; the newest run by default.
@@ -180,21 +122,6 @@ def load(run: str | Path | None = None, checkpoints: str | Path = "checkpoints")
     Raises RunNotFoundError when there is none, CheckpointError when it cannot be read.
     """
     return Model(*load_weights(find_run(None if run is None else str(run), Path(checkpoints))))
-
-
-def _sample_config(options: dict[str, Any]) -> tuple[SampleConfig, int]:
-    unknown = set(options) - set(SampleConfig.__dataclass_fields__)
-    if unknown:
-        raise ConfigError(f"no such option: {', '.join(sorted(unknown))}")
-    config = from_options(SampleConfig, options)
-    return config, secrets.randbits(32) if config.seed is None else config.seed
-
-
-def _beginning_of(stop: str | None, text: str) -> int:
-    """How many of the text's last characters may be the beginning of `stop`."""
-    if not stop:
-        return 0
-    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 def _windows(ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -12,14 +12,15 @@ from charrnn.config import flag_of, value_types
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def config_options(config_class: type) -> Decorator:
-    """One option a field. Not given is None, so that defaults and bounds stay in the configuration."""
+def config_options(config_class: type, *, leave_out: tuple[str, ...] = ()) -> Decorator:
+    """One option a field but those left out. Not given is None: defaults and bounds stay in the configuration."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         types = value_types(config_class)
         for field in reversed(dataclasses.fields(config_class)):
             plain, choices, _ = types[field.name]
-            command = _option(field, plain, choices)(command)
+            if field.name not in leave_out:
+                command = _option(field, plain, choices)(command)
         return command
 
     return decorate
@@ -30,7 +31,10 @@ def _option(field: dataclasses.Field[Any], plain: type, choices: tuple[str, ...]
     text = field.metadata["help"]
     if plain is bool:
         return click.option(*names, field.name, is_flag=True, default=None, help=text)
-    if field.default is not None:
+    if plain is tuple:
+        metavar = field.metadata["metavar"]
+        return click.option(*names, field.name, type=str, multiple=True, default=None, help=text, metavar=metavar)
+    if field.default not in (None, ""):
         text += f"  [default: {field.default:g}]" if plain in (int, float) else f"  [default: {field.default}]"
     kind = click.Choice(choices) if choices else plain
     metavar = field.metadata["metavar"] or {int: "N", float: "X", str: None}.get(plain)
@@ -67,7 +71,8 @@ def warn_of_unknown(model: Any, prompt: str) -> None:
         click.echo(f"warning: the model never saw {names}; {which} as the unknown character", err=True)
 
 
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+_VISIBLE: dict[int, int | str] = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_VISIBLE |= {127: 0x2421} | {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}  # those a terminal obeys too
 
 
 def shown(text: str, terminal: bool) -> str:

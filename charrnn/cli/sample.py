@@ -1,7 +1,9 @@
 """`charrnn sample`."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +11,50 @@ import click
 
 from charrnn.cli.options import checkpoints_option, config_options, load_model, run_argument, shown, warn_of_unknown
 from charrnn.config import SampleConfig, from_options
+from charrnn.errors import ConfigError
+
+_FEW = 1000
+"""Of so many lines it is said how many are new, unasked."""
+
+_TRIES = 10
+"""With --unique or --novel, at most so many texts are drawn for one that is wanted (and 100 more)."""
+
+
+def _temperatures(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
+    try:
+        return None if value is None else [float(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a number, nor several with commas between them") from None
 
 
 @click.command()
 @run_argument
 @checkpoints_option
-@click.option("--prompt", default="", metavar="TEXT", help="Text to go on from.")
+@click.option("--prompt", metavar="TEXT", help="Text to go on from.")
+@click.option("--prompt-file", metavar="FILE", help="The same from a file, to the letter; - is the standard input.")
+@click.option("--no-echo", is_flag=True, help="Leave the prompt out of the output.")
 @click.option("--n", type=click.IntRange(0), default=1, metavar="N", show_default=True, help="How many texts to draw.")
-@click.option("--stop", metavar="TEXT", help="End a text before this appears.")
+@click.option(
+    "--temp", "--temperature", "temperatures", metavar="X[,X...]", callback=_temperatures,
+    help="0 always takes the likeliest character; higher is wilder. Several draw a block each.  [default: 0.8]",
+)  # fmt: skip
 @click.option("--greedy", is_flag=True, help="The same as --temp 0.")
+@click.option("--beam", type=click.IntRange(1), metavar="N", help="Search for the likeliest text with N beams.")
+@click.option("--unique", is_flag=True, help="Drop texts that were drawn before, and draw others.")
+@click.option("--novel", is_flag=True, help="Drop texts that stand in the corpus, and draw others.")
+@click.option("--novelty", is_flag=True, help="Say what share of the texts' runs of 20 characters the corpus has.")
+@click.option("--logprobs", is_flag=True, help="A line for each character with its log-probability in nats.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a text, for programs.")
-@config_options(SampleConfig)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file.")
+@config_options(SampleConfig, leave_out=("temperature",))
 def sample(
     run: str | None,
     checkpoints: Path,
-    prompt: str,
-    n: int,
-    stop: str | None,
+    temperatures: list[float] | None,
     greedy: bool,
-    as_json: bool,
+    prompt: str | None,
+    prompt_file: str | None,
+    out: Path | None,
     **options: Any,
 ) -> None:
     """Draw new text from RUN (the newest when not given), until its end or --length.
@@ -35,53 +62,183 @@ def sample(
     RUN is a name, a run folder or a model.safetensors file. One text is streamed as it is drawn;
     several are drawn side by side.
     """
-    if greedy:
-        options["temperature"] = 0.0
-    from_options(SampleConfig, options)
+    show = {name: options.pop(name) for name in ("n", "no_echo", "unique", "novel", "novelty", "logprobs", "as_json")}
+    beam = options.pop("beam")
+    settings = {name: value for name, value in options.items() if value is not None}
+    heats: list[float | None] = [0.0] if greedy else [*temperatures] if temperatures else [None]
+    if beam and temperatures:
+        raise ConfigError("--beam searches for the likeliest text; leave --temp out")
+    for heat in heats:
+        from_options(SampleConfig, settings | ({} if heat is None else {"temperature": heat}))
+    text = _prompt(prompt, prompt_file)
     model = load_model(run, checkpoints)
-    options = {name: value for name, value in options.items() if value is not None}
-    warn_of_unknown(model, prompt)
-    if as_json:
-        for drawn in model.sample(prompt, n, stop, **options):
-            click.echo(json.dumps(drawn.__dict__, ensure_ascii=False))
-    elif n == 1:
-        _stream(model, prompt, stop, options)
-    else:
-        _several(model, prompt, n, stop, options)
+    warn_of_unknown(model, text)
+    for stop in settings.get("stop", ()):
+        if model.unknown(stop):
+            click.echo(f"warning: the model never draws {stop!r}, so --stop will not see it", err=True)
+    with _output(out) as write:
+        job = Job(model, text, beam, settings, write, terminal=out is None and sys.stdout.isatty(), **show)
+        for number, heat in enumerate(heats):
+            if len(heats) > 1 and not show["as_json"]:
+                write(f"{chr(10) * bool(number)}--- temperature {heat:g} ---\n")
+            job.draw(heat)
+        job.talk()
 
 
-def _stream(model: Any, prompt: str, stop: str | None, options: dict[str, Any]) -> None:
-    terminal = sys.stdout.isatty()
-    click.echo(shown(prompt, terminal), nl=False)
-    last = prompt
+class Job:
+    """What was asked for, and the texts drawn for it so far."""
+
+    def __init__(
+        self, model: Any, prompt: str, beam: int | None, settings: dict[str, Any], write: Callable[[str], None], *,
+        terminal: bool, n: int, no_echo: bool, unique: bool, novel: bool, novelty: bool, logprobs: bool, as_json: bool,
+    ):  # fmt: skip
+        self.model, self.prompt, self.beam, self.settings, self._write = model, prompt, beam, settings, write
+        self.terminal, self.n, self.unique, self.novelty = terminal, n, unique, novelty
+        self.logprobs, self.as_json, self.echo = logprobs, as_json, "" if no_echo else prompt
+        self.lines = model.config.data.documents == "line"
+        self.count_new = self.lines and not (novel or logprobs or as_json) and 1 < n <= _FEW
+        self.texts: list[str] = []
+        self.repeats = self.known = 0
+        self.corpus = _corpus_of(model) if novel or novelty else None
+        self.novel = novel
+
+    def draw(self, heat: float | None) -> None:
+        """Draw and write the texts of one temperature."""
+        settings = self.settings if heat is None else self.settings | {"temperature": heat}
+        whole = self.n != 1 or self.beam or self.unique or self.novel or self.logprobs or self.as_json
+        if not whole:
+            self._stream(settings)
+            return
+        for index, drawn in enumerate(self._wanted(settings)):
+            if self.novelty or self.count_new:
+                self.texts.append(drawn.text)
+            if self.as_json:
+                self._write(json.dumps(self._record(drawn, heat), ensure_ascii=False) + "\n")
+            elif self.logprobs:
+                self._write("\n" * bool(index) + _listed(drawn))
+            else:
+                between = "\n" if index and not self.lines else ""
+                self._write(f"{between}{shown(self.echo + drawn.text, self.terminal)}\n")
+
+    def _stream(self, settings: dict[str, Any]) -> None:
+        last, parts = self.echo, list[str]()
+        self._write(shown(self.echo, self.terminal))
+        try:
+            for piece in self.model.stream(self.prompt, **settings):
+                self._write(shown(piece, self.terminal))
+                last = piece
+                if self.novelty:
+                    parts.append(piece)
+        except KeyboardInterrupt:
+            self._write("\n")
+            raise click.Abort from None
+        if not last.endswith("\n"):
+            self._write("\n")
+        self.texts.append("".join(parts))
+
+    def _wanted(self, settings: dict[str, Any]) -> Iterator[Any]:
+        """The texts that are kept, `n` of them unless too many are dropped."""
+        if self.beam:
+            yield from self.model.beam(self.prompt, self.beam, self.n, **settings)
+            return
+        if not (self.unique or self.novel):
+            yield from self.model.samples(self.prompt, self.n, **settings)
+            return
+        seen, kept = set[str](), 0
+        for drawn in self.model.samples(self.prompt, _TRIES * self.n + 100, **settings) if self.n else ():
+            repeated, known = self.unique and drawn.text in seen, self._is_known(drawn.text)
+            self.repeats, self.known = self.repeats + repeated, self.known + (known and not repeated)
+            seen.add(drawn.text)
+            if not (repeated or known):
+                kept += 1
+                yield drawn
+            if kept == self.n:
+                return
+        click.echo(f"only {kept} of {self.n} texts: the others drawn were dropped", err=True)
+
+    def _is_known(self, text: str) -> bool:
+        if not self.novel:
+            return False
+        from charrnn.text.novelty import holds
+
+        return holds(self.corpus, self.prompt + text)  # type: ignore[arg-type]
+
+    def _record(self, drawn: Any, heat: float | None) -> dict[str, Any]:
+        record = {**drawn.__dict__, "temperature": SampleConfig.temperature if heat is None else heat}
+        if self.beam:
+            record["temperature"] = None
+        if not self.logprobs:
+            del record["log_probabilities"]
+        return record
+
+    def talk(self) -> None:
+        """Say what was dropped and how new the texts are."""
+        repeats, known = f"{self.repeats:,} repeats", f"{self.known:,} that stand in the corpus"
+        if self.unique or self.novel:
+            click.echo("dropped: " + ", ".join([repeats] * self.unique + [known] * self.novel), err=True)
+        if self.count_new:
+            self._say_how_many_are_new()
+        if not self.novelty:
+            return
+        from charrnn.text.novelty import RUN, share_of_runs
+
+        standing, runs = share_of_runs(self.corpus, self.texts)  # type: ignore[arg-type]
+        if self.as_json:
+            figures = {"runs": runs, "runs_in_corpus": standing, "share_in_corpus": standing / max(runs, 1)}
+            self._write(json.dumps(figures) + "\n")
+        share = f"{standing / runs:.1%} of {runs:,}" if runs else "none: no text has so many characters"
+        click.echo(f"runs of {RUN} characters that stand in the corpus: {share}", err=True)
+
+    def _say_how_many_are_new(self) -> None:
+        from charrnn.text.corpus import find_prepared, holds_document
+
+        data = self.model.config.data
+        corpus = find_prepared(self.model.config.corpus_hash, data.documents, data.encoding, data.errors)
+        if corpus is not None:
+            new = sum(not holds_document(corpus, self.prompt + text) for text in self.texts)
+            click.echo(f"{new} of {len(self.texts)} are new: they do not stand in the corpus", err=True)
+
+
+def _listed(drawn: Any) -> str:
+    """A line for each character: it in quotes, and its log-probability."""
+    pairs = zip(drawn.text, drawn.log_probabilities, strict=True)
+    return "".join(f"{json.dumps(character, ensure_ascii=False)}\t{nats:.4f}\n" for character, nats in pairs)
+
+
+def _corpus_of(model: Any) -> Any:
+    from charrnn.text.novelty import corpus_of
+
+    return corpus_of(model.config)
+
+
+def _prompt(text: str | None, file: str | None) -> str:
+    if file is None:
+        return text or ""
+    if text is not None:
+        raise ConfigError("give --prompt or --prompt-file, not both")
     try:
-        for piece in model.stream(prompt, stop, **options):
-            click.echo(shown(piece, terminal), nl=False)
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"--prompt-file {file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--prompt-file {file}: not valid UTF-8 at byte {error.start}") from error
+
+
+@contextlib.contextmanager
+def _output(file: Path | None) -> Iterator[Callable[[str], None]]:
+    """What writes a text at once, to a file or to the standard output."""
+    if file is None:
+
+        def write(text: str) -> None:
+            click.echo(text, nl=False)
             sys.stdout.flush()
-            last = piece
-    except KeyboardInterrupt:
-        click.echo()
-        raise click.Abort from None
-    if not last.endswith("\n"):
-        click.echo()
 
-
-def _several(model: Any, prompt: str, n: int, stop: str | None, options: dict[str, Any]) -> None:
-    samples = model.sample(prompt, n, stop, **options)
-    terminal, lines = sys.stdout.isatty(), model.config.data.documents == "line"
-    for index, drawn in enumerate(samples):
-        if index and not lines:
-            click.echo()
-        click.echo(shown(prompt + drawn.text, terminal))
-    if lines and samples:
-        _say_how_many_are_new(model, [prompt + drawn.text for drawn in samples])
-
-
-def _say_how_many_are_new(model: Any, texts: list[str]) -> None:
-    from charrnn.text.corpus import find_prepared, holds_document
-
-    data = model.config.data
-    corpus = find_prepared(model.config.corpus_hash, data.documents, data.encoding, data.errors)
-    if corpus is not None:
-        new = sum(not holds_document(corpus, text) for text in texts)
-        click.echo(f"{new} of {len(texts)} are new: they do not stand in the corpus", err=True)
+        yield write
+        return
+    try:
+        opened = file.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigError(f"--out {file}: cannot be written ({error.strerror})") from error
+    with opened:
+        yield lambda text: print(text, end="", file=opened)

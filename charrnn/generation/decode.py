@@ -1,11 +1,11 @@
-"""Drawing ids from a network: the prompt is read once, then one jitted loop a chunk of characters.
+"""Drawing ids from a network: the prompt is read once, then texts are drawn side by side in one jitted loop.
 
-Each row draws with its own key, folded with the position, so a seed gives the same text alone, in a
-batch, streamed or not, and whatever the chunks' sizes. (The noise is the same to the bit; the logits
-of another batch size may be rounded otherwise, which a long text may in the end show.)
+Texts are numbered, and a text's noise is that of its number and the position in it; so a seed gives the
+same text alone, in a batch, streamed or not, and whatever the chunks' sizes. The logits too must not
+depend on what is drawn beside them: see `slots_for`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,40 +14,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.config import SampleConfig
-from charrnn.generation.filters import Filter, filters_for
-from charrnn.nn.arrays import Array, Carry, storage_type
+from charrnn.generation.filters import Filter, Memory
+from charrnn.nn.arrays import Array, Carry, row_sum, storage_type
 from charrnn.nn.network import Network
 from charrnn.text.vocabulary import EOS
 
-_PROMPT_WINDOW = 4096
+GOING, AT_EOS, AT_STOP, AT_LENGTH = range(4)
+"""Why a text ended, or that it has not."""
+
+MOST_BLOCKS = 64
+"""Blocks in a call of `draw`, at most."""
+
+_BLOCK = 16
+_STREAM_BLOCK = 128
 _NOISE_AHEAD = 1 << 22
 """At most so many values of noise (and of logits) are held at a time, 16 MiB."""
 
-_GROWTH = 4
-"""A stream's later chunks are so many times as long as its first."""
+_NARROW = 2048
+"""Gates' units in all; a block of wider networks is short."""
 
-
-class Rows(NamedTuple):
-    """Texts in the making, side by side; what is needed to draw their next characters.
-
-    carry: the network's state, parts `[B, H]`. previous: `[B]` int32, the characters before.
-    fresh: `[B]` bool, there is none before (zero state, zero input). keys: `[B]`, a key a row.
-    position: `[B]` int32, characters drawn so far. ended: `[B]` bool, EOS was drawn.
-    """
-
-    carry: Carry
-    previous: Array
-    fresh: Array
-    keys: Array
-    position: Array
-    ended: Array
-
-
-def row_keys(seed: int, first_row: int, rows: int) -> Array:
-    """A key for each row `[B]`: the seed's, folded with the row's number."""
-    numbers = jnp.arange(first_row, first_row + rows, dtype=jnp.uint32)
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(np.uint32(seed)), numbers)
+_PROMPT_WINDOW = 4096
 
 
 class Prepared(NamedTuple):
@@ -60,6 +46,77 @@ class Prepared(NamedTuple):
     table: Array
 
 
+class Rows(NamedTuple):
+    """Texts in the making, side by side; what is needed to draw their next characters.
+
+    carry: the network's state, parts `[B, H]`. previous: `[B]` int32, the characters before.
+    fresh: `[B]` bool, there is none before (zero state, zero input). memories: one a filter.
+    number: `[B]` int32, which text a row holds. position: `[B]` int32, characters drawn so far.
+    ended: `[B]` int32, GOING or why the text ended; such a row is free for another text.
+    """
+
+    carry: Carry
+    previous: Array
+    fresh: Array
+    memories: tuple[Memory, ...]
+    number: Array
+    position: Array
+    ended: Array
+
+
+class Queue(NamedTuple):
+    """What is still to be drawn.
+
+    key: the seed's. next: the number of the next text to begin. limit: the number of the first that may
+    not begin. length: characters a text may have. All scalars.
+    """
+
+    key: Array
+    next: Array
+    limit: Array
+    length: Array
+
+
+class Drawn(NamedTuple):
+    """What a call of `draw` drew, by block and row.
+
+    ids, log_probabilities: `[blocks, block, B]`, the latter in nats under the model's unfiltered
+    distribution. number, size, ended: `[blocks, B]`: which text, how many of the block's ids are its
+    own (an EOS included), and whether and why it ended there.
+    """
+
+    ids: Array
+    log_probabilities: Array
+    number: Array
+    size: Array
+    ended: Array
+
+
+def slots_for(texts: int, precision: str) -> int:
+    """How many rows to draw so many texts with.
+
+    A row's logits must not depend on how many rows there are. On accelerators there are always as many,
+    so that the same program runs. On CPUs a product of one row is summed in another order than one of
+    several, and float32 products of more than 16 rows in several orders by their shapes; from 2 rows to 16, and
+    from 2 on in bfloat16, all agree to the bit. (Measured with XLA of JAX 0.10; a test holds it.)
+    """
+    if jax.default_backend() != "cpu":
+        return 64
+    if texts <= 2:
+        return 2
+    return 16 if precision == "float32" else 64
+
+
+def block_for(rows: int, prepared: Prepared) -> int:
+    """How many characters a block has: for so many the noise is drawn ahead, and rows wait for another text.
+
+    Long blocks are faster for single texts; those of wide networks would take too long to show.
+    """
+    vocabulary_size, width = prepared.table.shape
+    usual = _STREAM_BLOCK if rows <= 2 and width <= _NARROW else _BLOCK
+    return max(1, min(usual, _NOISE_AHEAD // (rows * vocabulary_size)))
+
+
 @partial(jax.jit, static_argnames="precision")
 def prepare(network: Network, precision: str) -> Prepared:
     """Do once what each step would otherwise do again."""
@@ -68,28 +125,33 @@ def prepare(network: Network, precision: str) -> Prepared:
     return Prepared(rounded, network.first_projections(precision).astype(storage))
 
 
-def start(
-    network: Network, prompt_ids: np.ndarray, seed: int, rows: int, first_row: int = 0, *, precision: str = "float32"
-) -> Rows:
-    """Rows about to go on from a prompt `[P]`.
+def start(prepared: Prepared, prompt_ids: np.ndarray, filters: Sequence[Filter], precision: str) -> Rows:
+    """One row, about to go on from a prompt `[P]`.
 
-    All but its last character are read here, once and for all rows; the last is the input of the
-    first draw. An empty prompt is the start of a document.
+    All but its last character are read here, once for all texts; the last is the input of the first
+    draw. An empty prompt is the start of a document.
     """
-    return _start(prepare(network, precision), prompt_ids, row_keys(seed, first_row, rows), precision)
-
-
-def _start(prepared: Prepared, prompt_ids: np.ndarray, keys: Array, precision: str) -> Rows:
-    prompt, rows = np.asarray(prompt_ids, np.int32), len(keys)
-    carry = _read(prepared, prompt, precision)
+    prompt = np.asarray(prompt_ids, np.int32)
     return Rows(
-        carry=jax.tree.map(lambda part: jnp.repeat(part, rows, 0), carry),
-        previous=jnp.full(rows, prompt[-1] if len(prompt) else EOS, jnp.int32),
-        fresh=jnp.full(rows, len(prompt) == 0),
-        keys=keys,
-        position=jnp.zeros(rows, jnp.int32),
-        ended=jnp.zeros(rows, bool),
+        carry=_read(prepared, prompt, precision),
+        previous=jnp.full(1, prompt[-1] if len(prompt) else EOS, jnp.int32),
+        fresh=jnp.full(1, len(prompt) == 0),
+        memories=tuple(jax.tree.map(jnp.asarray, one.initial(prompt)) for one in filters),
+        number=jnp.zeros(1, jnp.int32),
+        position=jnp.zeros(1, jnp.int32),
+        ended=jnp.full(1, GOING, jnp.int32),
     )
+
+
+def free_rows(start: Rows, count: int) -> Rows:
+    """So many rows that hold no text yet."""
+    rows = jax.tree.map(lambda leaf: jnp.repeat(leaf, count, 0), start)
+    return rows._replace(ended=jnp.full(count, AT_LENGTH, jnp.int32))
+
+
+def queue_of(seed: int, first: int, limit: int, length: int) -> Queue:
+    """The texts from number `first` to before `limit`."""
+    return Queue(jax.random.key(np.uint32(seed)), jnp.int32(first), jnp.int32(limit), jnp.int32(length))
 
 
 def _read(prepared: Prepared, prompt: np.ndarray, precision: str) -> Carry:
@@ -116,99 +178,99 @@ def _read_window(prepared: Prepared, ids: Array, count: Array, starts: Array, ca
     return lax.fori_loop(0, count, body, carry)
 
 
-@partial(jax.jit, static_argnames=("filters", "length", "precision"))
+@partial(jax.jit, static_argnames=("precision", "block"), donate_argnames="rows")
 def draw(
-    network: Network, rows: Rows, filters: tuple[Filter, ...], length: int, precision: str
-) -> tuple[Array, Array, Rows]:
-    """Draw `length` characters for every row.
+    prepared: Prepared,
+    filters: tuple[Filter, ...],
+    start: Rows,
+    rows: Rows,
+    queue: Queue,
+    blocks: Array,
+    *,
+    precision: str,
+    block: int,
+) -> tuple[Drawn, Array, Rows, Queue]:
+    """Draw `blocks` (at most MOST_BLOCKS) blocks of `block` characters for every row.
 
-    Returns ids `[length, B]` int32, their log-probabilities `[length, B]` in nats under the model's
-    unfiltered distribution, and the rows after. A row that has ended yields EOS with log-probability 0.
+    Before each block a row whose text has ended begins the queue's next one, at `start`. Returns what
+    was drawn, how many blocks of it were (fewer where no text is left), the rows and the queue after.
     """
-    return _draw(prepare(network, precision), rows, filters, length, precision)
+    size, vocabulary_size = len(rows.previous), prepared.table.shape[0]
+    texts = jnp.zeros((MOST_BLOCKS, size), jnp.int32)
+    shape = (MOST_BLOCKS, block, size)
+    drawn = Drawn(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), texts, texts, texts)
 
-
-@partial(jax.jit, static_argnames=("filters", "length", "precision"))
-def _draw(
-    prepared: Prepared, rows: Rows, filters: tuple[Filter, ...], length: int, precision: str
-) -> tuple[Array, Array, Rows]:
-    batch_size, vocabulary_size = len(rows.previous), prepared.table.shape[0]
-
-    def block(rows: Rows, _: None) -> tuple[Rows, tuple[Array, Array]]:
-        noise = _noise(rows, size, vocabulary_size)
-        after, (ids, logits, ended) = lax.scan(partial(_step, prepared, filters, precision), rows, noise)
+    def body(state: tuple[Array, Rows, Queue, Drawn]) -> tuple[Array, Rows, Queue, Drawn]:
+        done, rows, queue, drawn = state
+        rows, queue = _refill(start, rows, queue)
+        noise = _noise(queue.key, rows, block, vocabulary_size)
+        after, (ids, logits) = lax.scan(partial(_step, prepared, filters, precision, queue.length), rows, noise)
         chosen = jnp.take_along_axis(logits, ids[..., None], -1)[..., 0]
-        log_probabilities = jnp.where(ended, 0.0, chosen - jax.nn.logsumexp(logits, -1))
-        return after, (ids, log_probabilities.astype(jnp.float32))
+        best = logits.max(-1, keepdims=True)
+        total = best[..., 0] + jnp.log(row_sum(jnp.exp(logits - best)))
+        log_probabilities = (chosen - total).astype(jnp.float32)
+        own = jnp.where(rows.ended == GOING, after.position - rows.position, 0)
+        here = Drawn(ids, log_probabilities, rows.number, own, after.ended)
+        return done + 1, after, queue, jax.tree.map(lambda all, one: all.at[done].set(one), drawn, here)
 
-    # Noise and log-probabilities are worked out for many steps at once, outside their loop.
-    size = _largest_divisor(length, _NOISE_AHEAD // max(1, batch_size * vocabulary_size))
-    after, (ids, log_probabilities) = lax.scan(block, rows, None, length // size)
-    return ids.reshape(length, batch_size), log_probabilities.reshape(length, batch_size), after
+    def unfinished(state: tuple[Array, Rows, Queue, Drawn]) -> Array:
+        done, rows, queue, _ = state
+        return (done < blocks) & ((rows.ended == GOING).any() | (queue.next < queue.limit))
+
+    done, rows, queue, drawn = lax.while_loop(unfinished, body, (jnp.int32(0), rows, queue, drawn))
+    return drawn, done, rows, queue
+
+
+def _refill(start: Rows, rows: Rows, queue: Queue) -> tuple[Rows, Queue]:
+    """Let rows whose text has ended begin the next ones."""
+    free = rows.ended != GOING
+    number = queue.next + jnp.cumsum(free, dtype=jnp.int32) - 1
+    begins = free & (number < queue.limit)
+
+    def begin(new: Array, old: Array) -> Array:
+        return jnp.where(begins.reshape(-1, *[1] * (old.ndim - 1)), jnp.broadcast_to(new, old.shape), old)
+
+    fresh = jax.tree.map(begin, start, rows)._replace(number=jnp.where(begins, number, rows.number))
+    return fresh, queue._replace(next=queue.next + begins.sum(dtype=jnp.int32))
 
 
 def _step(
-    prepared: Prepared, filters: tuple[Filter, ...], precision: str, rows: Rows, noise: Array
-) -> tuple[Rows, tuple[Array, Array, Array]]:
-    """Draw one character a row with the noise `[B, V]`: the rows after, and the ids, logits and who had ended."""
+    prepared: Prepared, filters: tuple[Filter, ...], precision: str, length: Array, rows: Rows, noise: Array
+) -> tuple[Rows, tuple[Array, Array]]:
+    """Draw one character a row with the noise `[B, V]`: the rows after, the ids `[B]` and the logits `[B, V]`."""
     network, table = prepared
     logits, carry = network.step(table, rows.previous, rows.fresh, rows.carry, precision)
     filtered = logits
-    for apply in filters:
-        filtered = apply(filtered)
+    for one, memory in zip(filters, rows.memories, strict=True):
+        filtered = one(filtered, memory)
     # Gumbel-max: the argmax of logits plus Gumbel noise is a draw from their softmax.
-    drawn = jnp.where(rows.ended, EOS, (filtered + noise).argmax(-1).astype(jnp.int32))
-    after = rows._replace(
+    drawn = (filtered + noise).argmax(-1).astype(jnp.int32)
+    memories = tuple(one.update(memory, drawn) for one, memory in zip(filters, rows.memories, strict=True))
+    going = rows.ended == GOING
+    position = rows.position + going.astype(jnp.int32)
+    ended = jnp.where(position >= length, AT_LENGTH, GOING)
+    for one, memory in zip(filters, memories, strict=True):
+        if (stops := one.ends(memory)) is not None:
+            ended = jnp.where(stops, AT_STOP, ended)
+    ended = jnp.where(drawn == EOS, AT_EOS, ended)
+    after = Rows(
         carry=carry,
         previous=drawn,
         fresh=jnp.zeros_like(rows.fresh),
-        position=rows.position + 1,
-        ended=rows.ended | (drawn == EOS),
+        memories=memories,
+        number=rows.number,
+        position=position,
+        ended=jnp.where(going, ended, rows.ended).astype(jnp.int32),
     )
-    return after, (drawn, logits, rows.ended)
+    return after, (drawn, logits)
 
 
-def _noise(rows: Rows, length: int, vocabulary_size: int) -> Array:
-    """Gumbel noise for the next `length` characters, `[length, B, V]`: a key a row and position."""
+def _noise(key: Array, rows: Rows, length: int, vocabulary_size: int) -> Array:
+    """Gumbel noise for the next `length` characters, `[length, B, V]`, by a text's number and the position."""
 
-    def of(key: Array, position: Array) -> Array:
-        return jax.random.gumbel(jax.random.fold_in(key, position), (vocabulary_size,))
+    def of(number: Array, position: Array) -> Array:
+        text = jax.random.fold_in(key, number)
+        return jax.random.gumbel(jax.random.fold_in(text, position), (vocabulary_size,))
 
     positions = rows.position[None, :] + jnp.arange(length, dtype=jnp.int32)[:, None]
-    return jax.vmap(jax.vmap(of), (None, 0))(rows.keys, positions)
-
-
-def _largest_divisor(number: int, most: int) -> int:
-    return next(size for size in range(max(1, min(number, most)), 0, -1) if number % size == 0)
-
-
-def stream(
-    network: Network,
-    prompt_ids: np.ndarray,
-    config: SampleConfig,
-    *,
-    vocabulary_size: int,
-    seed: int,
-    rows: int = 1,
-    first_row: int = 0,
-    precision: str = "float32",
-    chunk: int = 32,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield ids `[C, B]` and log-probabilities `[C, B]` until every row has ended or the length is reached.
-
-    The first chunk is short, so that the first characters come at once; later ones are longer.
-    """
-    left = config.length if rows else 0
-    if not left:
-        return
-    filters = filters_for(config, vocabulary_size)
-    prepared = prepare(network, precision)
-    state = _start(prepared, prompt_ids, row_keys(seed, first_row, rows), precision)
-    size = chunk
-    while left > 0:
-        ids, log_probabilities, state = _draw(prepared, state, filters, size, precision)
-        yield np.asarray(ids)[:left], np.asarray(log_probabilities)[:left]
-        if np.asarray(state.ended).all():
-            return
-        left -= size
-        size = chunk * _GROWTH if left > chunk * (_GROWTH - 1) else chunk
+    return jax.vmap(jax.vmap(of), (None, 0))(rows.number, positions)

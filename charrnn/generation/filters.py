@@ -1,113 +1,146 @@
-"""Filters of the next character's distribution: pure functions from logits `[..., V]` to logits.
+"""Filters of the next character's distribution: from logits `[B, V]` to logits.
 
-They apply in this order: Forbid, Temperature, TopK, TopP, MinP. An id that is ruled out has the
-logit -inf; ids that are exactly as likely are kept or ruled out together.
+They apply in the order of `ORDER`. An id that is ruled out has the logit -inf; ids that are exactly as
+likely are kept or ruled out together. What a filter must remember of a text is an explicit *memory*,
+one row a text; the filters here remember nothing, those of `constraints.py` do.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.config import SampleConfig
-from charrnn.nn.arrays import Array
-from charrnn.text.vocabulary import EOS, UNK
+from charrnn.nn.arrays import Array, row_sum
 
-Filter = Callable[[Array], Array]
-"""Float32 logits `[..., V]` to logits of the same shape; hashable, so that it may be static in a jit."""
+Memory = Any
+"""What a filter keeps of each text: arrays with the batch axis first, `()` for nothing."""
 
 _SMALL = 256
 """Up to so many ids, comparing all pairs is faster than sorting."""
 
 
+class Filter:
+    """Logits to logits, perhaps with a memory of the text so far. Frozen, and a pytree of its numbers."""
+
+    def initial(self, prompt: np.ndarray) -> Memory:
+        """The memory of a text that begins with the prompt `[P]`, leaves `[1, ...]`."""
+        return ()
+
+    def __call__(self, logits: Array, memory: Memory = ()) -> Array:
+        """Float32 logits `[..., V]` to logits of the same shape."""
+        raise NotImplementedError
+
+    def update(self, memory: Memory, drawn: Array) -> Memory:
+        """The memory after the ids `[B]` were drawn."""
+        return memory
+
+    def ends(self, memory: Memory) -> Array | None:
+        """Which texts end here, `[B]` bool; None for a filter that ends none."""
+        return None
+
+
+FilterClass = TypeVar("FilterClass", bound=type)
+
+
+def numbers(*names: str) -> Any:
+    """Make a dataclass a pytree whose leaves are these fields: other values need no new compilation."""
+
+    def decorate(filter_class: FilterClass) -> FilterClass:
+        others = [field.name for field in fields(filter_class) if field.name not in names]
+        return jax.tree_util.register_dataclass(filter_class, list(names), others)
+
+    return decorate
+
+
+@numbers()
 @dataclass(frozen=True)
-class Forbid:
+class Forbid(Filter):
     """Rule out some ids."""
 
     ids: tuple[int, ...]
 
-    def __call__(self, logits: Array) -> Array:
+    def __call__(self, logits: Array, memory: Memory = ()) -> Array:
         return jnp.where(np.isin(np.arange(logits.shape[-1]), self.ids), -jnp.inf, logits)
 
 
+@numbers()
 @dataclass(frozen=True)
-class Temperature:
-    """Divide by the temperature; 0 keeps the likeliest id alone, the first of equals (greedy)."""
+class Greedy(Filter):
+    """Keep the likeliest id alone, the first of equals: what a temperature of 0 means."""
+
+    def __call__(self, logits: Array, memory: Memory = ()) -> Array:
+        best = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
+        return jnp.where(best, logits, -jnp.inf)
+
+
+@numbers("temperature")
+@dataclass(frozen=True)
+class Temperature(Filter):
+    """Divide by the temperature, which is above 0."""
 
     temperature: float
 
-    def __call__(self, logits: Array) -> Array:
-        if self.temperature == 0:
-            greedy = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
-            return jnp.where(greedy, logits, -jnp.inf)
+    def __call__(self, logits: Array, memory: Memory = ()) -> Array:
         # Relative to the best, so that a tiny temperature gives 0 and -inf, never inf or inf - inf.
         best = jnp.maximum(logits.max(-1, keepdims=True), jnp.finfo(logits.dtype).min)
-        return (logits - best) / max(self.temperature, 1e-30)
+        return (logits - best) / jnp.maximum(self.temperature, 1e-30)
 
 
+@numbers()
 @dataclass(frozen=True)
-class TopK:
+class TopK(Filter):
     """Keep the `k` likeliest ids (Fan et al. 2018)."""
 
     k: int
 
-    def __call__(self, logits: Array) -> Array:
+    def __call__(self, logits: Array, memory: Memory = ()) -> Array:
         if logits.shape[-1] <= _SMALL:
             return jnp.where(_sum_above(logits, jnp.ones_like(logits)) < self.k, logits, -jnp.inf)
         likeliest, _ = lax.top_k(logits, min(self.k, logits.shape[-1]))
         return jnp.where(logits >= likeliest[..., -1:], logits, -jnp.inf)
 
 
+@numbers("p")
 @dataclass(frozen=True)
-class TopP:
+class TopP(Filter):
     """Keep the likeliest ids that together hold at least the share `p`, the nucleus (Holtzman et al. 2020)."""
 
     p: float
 
-    def __call__(self, logits: Array) -> Array:
-        p = max(self.p, float(jnp.finfo(logits.dtype).tiny))  # the likeliest, 0 above it, always stays
+    def __call__(self, logits: Array, memory: Memory = ()) -> Array:
+        p = jnp.maximum(self.p, float(jnp.finfo(logits.dtype).tiny))  # the likeliest, 0 above it, always stays
         if logits.shape[-1] <= _SMALL:
-            return jnp.where(_sum_above(logits, jax.nn.softmax(logits, -1)) < p, logits, -jnp.inf)
+            return jnp.where(_sum_above(logits, _softmax(logits)) < p, logits, -jnp.inf)
         descending = -jnp.sort(-logits, -1)
-        shares = jax.nn.softmax(descending, -1)
+        shares = _softmax(descending)
         kept = jnp.cumsum(shares, -1) - shares < p
         least = jnp.where(kept, descending, jnp.inf).min(-1, keepdims=True)
         return jnp.where(logits >= least, logits, -jnp.inf)
 
 
+@numbers("p")
 @dataclass(frozen=True)
-class MinP:
+class MinP(Filter):
     """Keep the ids at least `p` times as likely as the likeliest (Nguyen et al. 2024)."""
 
     p: float
 
-    def __call__(self, logits: Array) -> Array:
-        least = logits.max(-1, keepdims=True) + math.log(self.p)
+    def __call__(self, logits: Array, memory: Memory = ()) -> Array:
+        least = logits.max(-1, keepdims=True) + jnp.log(jnp.asarray(self.p, logits.dtype))
         return jnp.where(logits >= least, logits, -jnp.inf)
 
 
 def _sum_above(logits: Array, values: Array) -> Array:
     """For each id, the sum of the values `[..., V]` of the ids that are likelier than it."""
     likelier = logits[..., None, :] > logits[..., :, None]
-    return jnp.where(likelier, values[..., None, :], 0).sum(-1)
+    return row_sum(jnp.where(likelier, values[..., None, :], 0))
 
 
-def filters_for(config: SampleConfig, vocabulary_size: int) -> tuple[Filter, ...]:
-    """The filters that a configuration asks for, in order; those that would change nothing are left out."""
-    forbidden = (EOS,) * config.ignore_eos + (UNK,) * (not config.allow_unk)
-    filters: list[Filter] = [Forbid(forbidden)] if forbidden else []
-    if config.temperature == 0:  # one id is left: nothing more to choose from
-        return (*filters, Temperature(0.0))
-    if config.temperature != 1:
-        filters.append(Temperature(config.temperature))
-    if 0 < config.top_k < vocabulary_size:
-        filters.append(TopK(config.top_k))
-    if config.top_p < 1:
-        filters.append(TopP(config.top_p))
-    if config.min_p > 0:
-        filters.append(MinP(config.min_p))
-    return tuple(filters)
+def _softmax(logits: Array) -> Array:
+    """The shares, summed so that a row's do not depend on the other rows."""
+    best = jnp.maximum(logits.max(-1, keepdims=True), jnp.finfo(logits.dtype).min)
+    weights = jnp.exp(logits - best)
+    return weights / row_sum(weights)[..., None]

@@ -76,6 +76,16 @@ def add_bias(values: Array, bias: Array) -> Array:
     return values + jnp.broadcast_to(bias, values.shape)
 
 
+def row_sum(values: Array) -> Array:
+    """Sum over the last axis, in halves: in an order that does not depend on the other axes, as `sum`'s may."""
+    width = values.shape[-1]
+    padding = (1 << (width - 1).bit_length()) - width
+    values = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)])
+    while (half := values.shape[-1] // 2) > 0:
+        values = values[..., :half] + values[..., half:]
+    return values[..., 0]
+
+
 def storage_type(precision: str, parameter_type: jnp.dtype) -> jnp.dtype:
     """The type in which large intermediate arrays that feed a product are kept."""
     return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else parameter_type

@@ -1,5 +1,6 @@
-"""Drawing: its distribution, its independence of batches and chunks, its ends, its log-probabilities."""
+"""The decode loop: what a prompt leaves, what is drawn how often, how texts end, what they do not depend on."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -8,32 +9,39 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from charrnn.config import ModelConfig, SampleConfig
+from charrnn.config import ModelConfig
 from charrnn.generation import decode
-from charrnn.generation.decode import draw, start, stream
-from charrnn.generation.filters import Filter, Forbid, MinP, Temperature, TopK, TopP, filters_for
+from charrnn.generation.constraints import MinLength, NoRepeat, RepeatPenalty
+from charrnn.generation.decode import Prepared, block_for, draw, free_rows, prepare, queue_of, slots_for, start
+from charrnn.generation.filters import Filter, Forbid, Greedy, MinP, Temperature, TopK, TopP
 from charrnn.generation.score import score
+from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.nn.network import Network, create
+from charrnn.text.vocabulary import EOS
 
 V = 6
 NOTHING = np.zeros(0, np.int32)
 
 
-def network_of(cell: str = "lstm", vocabulary_size: int = V, layers: int = 2, seed: int = 3) -> Network:
-    config = ModelConfig(cell=cell, num_layers=layers, hidden_size=8, embedding_size=4)  # type: ignore[arg-type]
+def network_of(cell: str = "lstm", hidden_size: int = 8, layers: int = 2, seed: int = 3) -> Network:
+    config = ModelConfig(cell=cell, num_layers=layers, hidden_size=hidden_size, embedding_size=4)  # type: ignore[arg-type]
     random = np.random.default_rng(seed)  # biases too: zero ones would start with equal logits
     return jax.tree.map(
         lambda weights: 2 * weights + random.normal(0, 0.5, weights.shape).astype(np.float32),
-        create(config, vocabulary_size, seed),
+        create(config, V, seed),
     )
 
 
-def text_of(network: Network, prompt: np.ndarray = NOTHING, seed: int = 5, **options: Any) -> tuple[np.ndarray, ...]:
-    """All that a stream yields, `[C, B]`, with SampleConfig's options among the stream's own."""
-    fields = {name: options.pop(name) for name in set(options) & set(SampleConfig.__dataclass_fields__)}
-    config = SampleConfig(**fields)
-    chunks = list(stream(network, prompt, config, vocabulary_size=V, seed=seed, **options))
-    return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+@pytest.fixture(scope="module")
+def lstm() -> Prepared:
+    return prepare(network_of(), "float32")
+
+
+def texts_of(
+    prepared: Prepared, prompt: np.ndarray = NOTHING, filters: tuple[Filter, ...] = (), first: int = 0, **options: Any
+) -> list[Piece]:
+    options = {"seed": 5, "texts": 1, "length": 50} | options
+    return list(whole(pieces(prepared, prompt, filters, first=first, **options), first))
 
 
 def state_by_steps(network: Network, prompt: np.ndarray) -> Any:
@@ -45,154 +53,205 @@ def state_by_steps(network: Network, prompt: np.ndarray) -> Any:
     return carry
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("length", [0, 1, 2, 255, 256, 257, 600])
-def test_a_prompt_leaves_the_state_of_the_loop(cell: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_leaves_the_state_of_the_loop(lstm: Prepared, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_PROMPT_WINDOW", 256)
-    network, prompt = network_of(cell), np.random.default_rng(length).integers(2, V, length)
-    rows = start(network, prompt, seed=0, rows=3)
-    for part, expected in zip(
-        jax.tree.leaves(rows.carry), jax.tree.leaves(state_by_steps(network, prompt)), strict=True
-    ):
-        assert part.shape == (3, 8)
-        np.testing.assert_allclose(part, np.repeat(expected, 3, 0), atol=1e-5)
-    assert rows.fresh.tolist() == [length == 0] * 3
+    prompt = np.random.default_rng(length).integers(2, V, length)
+    row = start(lstm, prompt, (), "float32")
+    expected = state_by_steps(lstm.network, prompt)
+    for part, wanted in zip(jax.tree.leaves(row.carry), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(part, wanted, atol=1e-5)
+    assert row.fresh.tolist() == [length == 0]
     if length:
-        assert rows.previous.tolist() == [prompt[-1]] * 3
+        assert row.previous.tolist() == [prompt[-1]]
 
 
-def test_a_long_prompt_compiles_once() -> None:
-    network = network_of(layers=1)
+def test_a_long_prompt_compiles_once(lstm: Prepared) -> None:
     before = decode._read_window._cache_size()
     for length in (1, 100, 5000, 20_000):
-        start(network, np.full(length, 2, np.uint8), seed=0, rows=1)
-    assert decode._read_window._cache_size() == before + 1
+        start(lstm, np.full(length, 2, np.uint8), (), "float32")
+    assert decode._read_window._cache_size() <= before + 1
 
 
-def reference(logits: np.ndarray, apply: Filter) -> np.ndarray:
-    """The exact distribution after a filter, by NumPy in float64."""
+def reference(logits: np.ndarray, filters: tuple[Filter, ...], history: list[int], drawn: int) -> np.ndarray:
+    """The exact distribution after some filters, by NumPy in float64."""
     logits = logits.astype(np.float64)
+    for one in filters:
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        order = np.argsort(-shares)
+        match one:
+            case Forbid(ids):
+                logits[list(ids)] = -np.inf
+            case Greedy():
+                logits[order[1:]] = -np.inf
+            case Temperature(temperature):
+                logits = logits / temperature
+            case TopK(k):
+                logits[order[k:]] = -np.inf
+            case TopP(p):
+                logits[order[np.searchsorted(np.cumsum(shares[order]), p) + 1 :]] = -np.inf
+            case MinP(p):
+                logits[shares < p * shares.max()] = -np.inf
+            case MinLength(least):
+                logits[EOS] = -np.inf if drawn < least else logits[EOS]
+            case RepeatPenalty(penalty, window, _):
+                seen = list(set(history[-window:]))
+                logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+            case NoRepeat(2, _):
+                logits[[b for a, b in itertools.pairwise(history) if a == history[-1]]] = -np.inf
+            case _:
+                raise AssertionError(one)
     shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
-    order = np.argsort(-shares)
-    match apply:
-        case Forbid(ids):
-            shares[list(ids)] = 0
-        case Temperature(temperature):
-            shares = shares ** (1 / temperature)
-        case TopK(k):
-            shares[order[k:]] = 0
-        case TopP(p):
-            shares[order[np.searchsorted(np.cumsum(shares[order]), p) + 1 :]] = 0
-        case MinP(p):
-            shares[shares < p * shares.max()] = 0
     return shares / shares.sum()
 
 
-def pairs(network: Network, prompt: np.ndarray, apply: Filter | None) -> np.ndarray:
-    """The exact probability of each two first characters after a prompt, `[V, V]`; EOS is followed by EOS."""
-
-    def shares(prompt: np.ndarray) -> np.ndarray:
-        rows = start(network, prompt, seed=0, rows=1)
-        table = network.first_projections("float32")
-        logits = np.asarray(network.step(table, rows.previous, rows.fresh, rows.carry, "float32")[0])[0]
-        return reference(logits, apply or Temperature(1.0))
-
-    following = np.stack([np.eye(V)[0], *(shares(np.append(prompt, first)) for first in range(1, V))])
-    return shares(prompt)[:, None] * following
-
-
-@pytest.mark.parametrize("apply", [None, Forbid((0, 1)), Temperature(0.6), TopK(3), TopP(0.8), MinP(0.3)], ids=repr)
-@pytest.mark.parametrize("prompt", [[], [2, 3, 4]], ids=["no prompt", "prompt"])
-def test_drawn_frequencies_are_the_exact_ones(prompt: list[int], apply: Filter | None) -> None:
-    network, draws = network_of(), 20_000
-    given = np.array(prompt, np.int32)
-    ids, _, _ = draw(network, start(network, given, seed=1, rows=draws), (apply,) if apply else (), 2, "float32")
-    counts = np.bincount(np.asarray(ids[0] * V + ids[1]), minlength=V * V)
-    expected = pairs(network, given, apply).ravel() * draws
+def check_frequencies(drawn: list[Piece], logits_after: Any, filters: tuple[Filter, ...], prompt: list[int]) -> None:
+    """Chi-square of the first two characters; EOS is followed by EOS here."""
+    counts = np.zeros((V, V))
+    for piece in drawn:
+        counts[piece.ids[0], piece.ids[1] if len(piece.ids) > 1 else EOS] += 1
+    first = reference(logits_after(prompt), filters, prompt, 0)
+    second = [np.eye(V)[EOS]]
+    second += [reference(logits_after([*prompt, id]), filters, [*prompt, id], 1) for id in range(1, V)]
+    expected = (first[:, None] * np.stack(second)).ravel() * len(drawn)
+    counts = counts.ravel()
     assert not counts[expected == 0].any()
     often = expected > 5
-    observed, wanted = (
-        np.append(counts[often], counts[~often].sum()),
-        np.append(expected[often], expected[~often].sum()),
-    )
-    assert stats.chi2.sf((np.square(observed - wanted) / np.maximum(wanted, 1e-9)).sum(), often.sum()) > 1e-3
+    observed, wanted = (np.append(part[often], part[~often].sum()) for part in (counts, expected))
+    distance = (np.square(observed - wanted) / np.maximum(wanted, 1e-9)).sum()
+    assert stats.chi2.sf(distance, max(often.sum() - 1, 1)) > 1e-3
 
 
-def test_the_same_text_alone_in_a_batch_and_in_any_chunks() -> None:
-    network, prompt = network_of(), np.array([3, 4, 2])
-    options = {"length": 150, "temperature": 0.9, "ignore_eos": True}
-    together, _ = text_of(network, prompt, rows=5, **options)
-    assert together.shape == (150, 5)
-    assert len({tuple(row) for row in together.T}) == 5
-    for row in range(5):
-        alone, _ = text_of(network, prompt, rows=1, first_row=row, **options)
-        np.testing.assert_array_equal(alone[:, 0], together[:, row])
-    for chunk in (1, 7, 150, 400):
-        chunked, _ = text_of(network, prompt, rows=5, chunk=chunk, **options)
-        np.testing.assert_array_equal(chunked, together)
-    shorter, _ = text_of(network, prompt, rows=5, **options | {"length": 90})
-    np.testing.assert_array_equal(shorter, together[:90])
+EACH = [
+    (), (Forbid((0, 1)),), (Greedy(),), (Temperature(0.6),), (TopK(3),), (TopP(0.8),), (MinP(0.3),), (MinLength(2),),
+    (RepeatPenalty(1.8, 2, V),), (NoRepeat(2, 2),),
+    (Forbid((1,)), MinLength(1), NoRepeat(2, 2), RepeatPenalty(1.3, 9, V), Temperature(0.8), TopK(5), TopP(0.95),
+     MinP(0.02)),
+]  # fmt: skip
 
 
-def test_the_same_text_when_little_noise_is_drawn_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, options = network_of(), {"length": 60, "ignore_eos": True, "rows": 3}
-    ids, log_probabilities = text_of(network, chunk=60, **options)
-    monkeypatch.setattr(decode, "_NOISE_AHEAD", 3 * V * 5)
-    fewer_ids, fewer = text_of(network, chunk=62, **options)
-    np.testing.assert_array_equal(ids, fewer_ids)
-    np.testing.assert_allclose(log_probabilities, fewer, atol=1e-5)
+@pytest.mark.parametrize("filters", EACH, ids=repr)
+def test_drawn_frequencies_are_the_exact_ones(chain, filters: tuple[Filter, ...], monkeypatch) -> None:
+    monkeypatch.setattr("charrnn.generation.texts.slots_for", lambda texts, precision: 512)
+    logits, prompt = np.random.default_rng(0).normal(0, 1.2, (V + 1, V)), [3, 4, 3]
+    drawn = texts_of(chain(logits), np.array(prompt), filters, texts=8192, length=2)
+    check_frequencies(drawn, lambda text: logits.astype(np.float32)[text[-1]], filters, prompt)
 
 
-def test_seeds_and_rows_draw_different_texts() -> None:
-    network = network_of()
-    texts = {text_of(network, seed=seed, length=40, ignore_eos=True)[0].tobytes() for seed in (0, 1, 2**31, 2**32 - 1)}
-    assert len(texts) == 4
+@pytest.mark.parametrize("prompt", [[], [2, 3, 4]], ids=["no prompt", "prompt"])
+def test_a_network_draws_the_exact_frequencies(lstm: Prepared, prompt: list[int]) -> None:
+    filters = (Forbid((1,)), Temperature(0.8), TopP(0.9))
+    step = jax.jit(lstm.network.step, static_argnums=4)
+
+    def logits_after(text: list[int]) -> np.ndarray:
+        row = start(lstm, np.array(text, int), (), "float32")
+        return np.asarray(step(lstm.table, row.previous, row.fresh, row.carry, "float32")[0])[0]
+
+    drawn = texts_of(lstm, np.array(prompt, int), filters, texts=6000, length=2)
+    check_frequencies(drawn, logits_after, filters, prompt)
 
 
-def test_the_first_row_does_not_change_the_keys() -> None:
-    keys = [jax.random.key_data(decode.row_keys(7, first, 6 - first)) for first in (0, 4)]
-    np.testing.assert_array_equal(keys[0][4:], keys[1])
+@pytest.mark.parametrize(
+    ("hidden_size", "precision", "length"), [(8, "float32", 1500), (100, "float32", 700), (100, "bfloat16", 700)]
+)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_same_text_alone_and_in_a_batch(cell: str, hidden_size: int, precision: str, length: int) -> None:
+    """To the bit, for long texts: with one row's products in another order they would part."""
+    prepared = prepare(network_of(cell, hidden_size), precision)
+    options = {"length": length, "precision": precision, "filters": (Forbid((EOS, 1)), Temperature(0.9), TopP(0.97))}
+    together = texts_of(prepared, np.array([3, 4, 2]), texts=20, **options)
+    assert len({piece.ids.tobytes() for piece in together}) == 20
+    for row in (0, 19):
+        (alone,) = texts_of(prepared, np.array([3, 4, 2]), first=row, **options)
+        np.testing.assert_array_equal(alone.ids, together[row].ids)
+        np.testing.assert_array_equal(alone.log_probabilities, together[row].log_probabilities)
 
 
-def test_eos_ends_a_row_and_the_stream() -> None:
-    network = network_of()
-    ids, log_probabilities = text_of(network, rows=20, length=10_000, chunk=16)
-    assert len(ids) < 10_000
-    for row, drawn in enumerate(ids.T):
-        end = int(np.argmax(drawn == 0))
-        assert drawn[end] == 0
-        assert (drawn[:end] > 1).all()
-        assert (drawn[end:] == 0).all()
-        assert (log_probabilities[: end + 1, row] < 0).all()
-        assert (log_probabilities[end + 1 :, row] == 0).all()
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("inner", "outer"), [(8, 32), (100, 400), (128, 67), (512, 67), (768, 96)])
+def test_the_rows_of_products_do_not_depend_on_how_many_there_are(inner: int, outer: int, precision: str) -> None:
+    """What `slots_for` rests on: were it otherwise on some machine, its numbers would have to change."""
+    from charrnn.nn.arrays import product
+
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(slots_for(1000, precision), inner)).astype(np.float32)
+    kernel = random.normal(size=(inner, outer)).astype(np.float32)
+    multiply = jax.jit(product, static_argnums=2)
+    together = np.asarray(multiply(rows, kernel, precision))
+    np.testing.assert_array_equal(multiply(rows[:2], kernel, precision), together[:2])
+    np.testing.assert_array_equal(multiply(rows[::-1], kernel, precision), together[::-1])
 
 
-def test_unk_and_eos_are_drawn_only_when_allowed() -> None:
-    network = network_of()
-    assert (text_of(network, rows=50, length=50, ignore_eos=True)[0] > 1).all()
-    assert (text_of(network, rows=50, length=50, allow_unk=True)[0] == 1).any()
+def test_the_same_text_in_any_chunks(lstm: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"filters": (Forbid((EOS,)),), "length": 150}
+    (usual,) = texts_of(lstm, **options)
+    for block in (1, 7, 16):
+        monkeypatch.setattr(decode, "_STREAM_BLOCK", block)
+        (other,) = texts_of(lstm, **options)
+        np.testing.assert_array_equal(other.ids, usual.ids)
+        np.testing.assert_array_equal(other.log_probabilities, usual.log_probabilities)
+    (shorter,) = texts_of(lstm, **options | {"length": 90})
+    np.testing.assert_array_equal(shorter.ids, usual.ids[:90])
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-9])
-def test_no_temperature_always_takes_the_likeliest(temperature: float) -> None:
-    network = network_of()
-    ids, _ = text_of(network, length=30, temperature=temperature, ignore_eos=True, rows=2)
-    rows, table = start(network, NOTHING, 0, 1), network.first_projections("float32")
-    previous, fresh, carry = rows.previous, rows.fresh, rows.carry
-    for drawn in ids:
-        logits, carry = network.step(table, previous, fresh, carry, "float32")
-        best = 2 + int(logits[0, 2:].argmax())
-        assert drawn.tolist() == [best, best]
-        previous, fresh = jnp.array([best]), jnp.array([False])
+def test_a_row_that_ends_gives_its_place_to_the_next_text(lstm: Prepared) -> None:
+    together = texts_of(lstm, texts=300, length=40)
+    assert [piece.number for piece in together] == list(range(300))
+    assert {piece.ended for piece in together} == {"eos", "length"}
+    later = texts_of(lstm, texts=100, first=200, length=40)
+    for one, other in zip(later, together[200:], strict=True):
+        np.testing.assert_array_equal(one.ids, other.ids)
 
 
-@pytest.mark.parametrize("precision, tolerance", [("float32", 1e-5), ("bfloat16", 0.05)])
+def test_few_texts_are_ahead_of_the_first(lstm: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charrnn.generation.texts._AHEAD", 20)
+    oldest, finished = 0, set[int]()
+    for piece in pieces(lstm, NOTHING, (), seed=1, texts=200, length=60):
+        assert piece.number < oldest + 20 + 16 * 8
+        if piece.ended:
+            finished.add(piece.number)
+        while oldest in finished:
+            oldest += 1
+    assert oldest == 200
+
+
+def test_ends(lstm: Prepared) -> None:
+    for piece in texts_of(lstm, texts=60, length=30):
+        ends = np.flatnonzero(piece.ids == EOS)
+        if piece.ended == "eos":
+            assert ends.tolist() == [len(piece.ids) - 1]
+        else:
+            assert (piece.ended, len(piece.ids), len(ends)) == ("length", 30, 0)
+        assert len(piece.log_probabilities) == len(piece.ids) and (piece.log_probabilities < 0).all()
+
+
+def test_seeds_and_numbers_draw_different_texts(lstm: Prepared) -> None:
+    seeds = (0, 1, 2**31, 2**32 - 1)
+    drawn = [texts_of(lstm, seed=seed, length=40, filters=(Forbid((EOS,)),))[0].ids.tobytes() for seed in seeds]
+    assert len(set(drawn)) == 4
+
+
+@pytest.mark.parametrize("filters", [(Forbid((0, 1)), Greedy()), (Forbid((0, 1)), Temperature(1e-9))], ids=repr)
+def test_no_temperature_always_takes_the_likeliest(lstm: Prepared, filters: tuple[Filter, ...]) -> None:
+    one, other = texts_of(lstm, filters=filters, texts=2)
+    np.testing.assert_array_equal(one.ids, other.ids)
+    row, network = start(lstm, NOTHING, (), "float32"), lstm.network
+    previous, fresh, carry = row.previous, row.fresh, row.carry
+    for drawn in one.ids:
+        logits, carry = network.step(lstm.table, previous, fresh, carry, "float32")
+        assert drawn == 2 + int(logits[0, 2:].argmax())
+        previous, fresh = jnp.array([drawn]), jnp.array([False])
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.05)])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_log_probabilities_are_the_scores_of_the_drawn(cell: str, precision: str, tolerance: float) -> None:
     network = network_of(cell)
-    ids, log_probabilities = text_of(
-        network, length=70, rows=4, precision=precision, temperature=0.5, top_k=3, ignore_eos=True
+    filters = (Forbid((EOS,)), Temperature(0.5), TopK(3))
+    drawn = texts_of(prepare(network, precision), filters=filters, texts=4, length=70, precision=precision)
+    ids, log_probabilities = (
+        np.stack([getattr(piece, name) for piece in drawn], 1) for name in ("ids", "log_probabilities")
     )
     assert (ids.dtype, log_probabilities.dtype) == (np.int32, np.float32)
     inputs = np.concatenate([np.zeros_like(ids[:1]), ids[:-1]])
@@ -202,29 +261,32 @@ def test_log_probabilities_are_the_scores_of_the_drawn(cell: str, precision: str
     np.testing.assert_allclose(log_probabilities, -nats, atol=tolerance)
 
 
-def test_lengths() -> None:
-    network = network_of()
-    assert list(stream(network, NOTHING, SampleConfig(length=0), vocabulary_size=V, seed=0)) == []
-    assert list(stream(network, NOTHING, SampleConfig(length=5), vocabulary_size=V, seed=0, rows=0)) == []
-    for length in (1, 31, 32, 33, 200):
-        assert len(text_of(network, length=length, ignore_eos=True)[0]) == length
-    assert draw(network, start(network, NOTHING, 0, 2), (), 0, "float32")[0].shape == (0, 2)
+def test_lengths(lstm: Prepared) -> None:
+    assert texts_of(lstm, texts=0) == []
+    assert [(len(piece.ids), piece.ended) for piece in texts_of(lstm, texts=2, length=0)] == [(0, "length")] * 2
+    for length in (1, 127, 128, 129, 200):
+        (piece,) = texts_of(lstm, filters=(Forbid((EOS,)),), length=length)
+        assert len(piece.ids) == length
 
 
-def test_a_stream_compiles_at_most_two_shapes() -> None:
-    network = network_of(layers=3)
-    before = decode._draw._cache_size()
-    for length in (5, 40, 129, 200, 1000):
-        text_of(network, length=length, ignore_eos=True)
-    assert decode._draw._cache_size() <= before + 2
+def test_other_numbers_compile_nothing(lstm: Prepared) -> None:
+    texts_of(lstm, filters=(Temperature(0.7), TopP(0.9)))
+    before = decode.draw._cache_size()
+    for number, length in ((0.5, 5), (0.9, 1000)):
+        texts_of(lstm, filters=(Temperature(number), TopP(number)), length=length, seed=length)
+    assert decode.draw._cache_size() == before
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_lowers_for_accelerators(platform: str, precision: str) -> None:
-    network = network_of()
-    filters = filters_for(SampleConfig(top_k=3, top_p=0.9, min_p=0.01), V)
-    rows = start(network, NOTHING, 0, 4)
-    exported = jax.export.export(draw, platforms=[platform])(network, rows, filters, 8, precision)
+def test_lowers_for_accelerators(lstm: Prepared, platform: str, precision: str) -> None:
+    filters = (Forbid((1,)), Temperature(0.8), TopK(3), TopP(0.9), MinP(0.01))
+    beginning = start(lstm, NOTHING, filters, precision)
+    arguments = (beginning, free_rows(beginning, 4), queue_of(0, 0, 9, 20), np.int32(2))
+
+    def run(begin: Any, rows: Any, queue: Any, blocks: Any) -> Any:
+        return draw(lstm, filters, begin, rows, queue, blocks, precision=precision, block=block_for(4, lstm))[0].ids
+
+    exported = jax.export.export(jax.jit(run), platforms=[platform])(*arguments)
     assert exported.platforms == (platform,)
-    assert exported.out_avals[0].shape == (8, 4)
+    assert exported.out_avals[0].shape == (decode.MOST_BLOCKS, block_for(4, lstm), 4)

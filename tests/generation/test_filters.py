@@ -4,12 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from charrnn.config import SampleConfig
 from charrnn.generation import filters
-from charrnn.generation.filters import Forbid, MinP, Temperature, TopK, TopP, filters_for
+from charrnn.generation.filters import Forbid, Greedy, MinP, Temperature, TopK, TopP
 
 SIZES = [7, 67, filters._SMALL, filters._SMALL + 1, 1000]  # both sides of where sorting takes over
-ALL = [Forbid((0, 1)), Temperature(0.0), Temperature(0.5), TopK(3), TopP(0.6), MinP(0.2)]
+ALL = [Forbid((0, 1)), Greedy(), Temperature(0.5), TopK(3), TopP(0.6), MinP(0.2)]
 
 
 def logits_of(size: int, rows: int = 5) -> np.ndarray:
@@ -68,7 +67,7 @@ def test_temperature_divides(temperature: float) -> None:
 
 def test_temperature_zero_keeps_the_first_of_the_likeliest() -> None:
     logits = np.array([[1.0, 3.0, 3.0, 2.0], [0.0, -np.inf, -1.0, -2.0]], np.float32)
-    np.testing.assert_array_equal(kept(Temperature(0.0)(logits)), [[0, 1, 0, 0], [1, 0, 0, 0]])
+    np.testing.assert_array_equal(kept(Greedy()(logits)), [[0, 1, 0, 0], [1, 0, 0, 0]])
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1e-9, 1e9])
@@ -110,16 +109,12 @@ def test_equals_are_kept_together() -> None:
         np.testing.assert_array_equal(kept(apply(logits)), [1, 1, 1, 0])
 
 
-def test_filters_for_the_documented_order() -> None:
-    config = SampleConfig(temperature=0.5, top_k=9, top_p=0.9, min_p=0.1, ignore_eos=True)
-    assert filters_for(config, 67) == (Forbid((0, 1)), Temperature(0.5), TopK(9), TopP(0.9), MinP(0.1))
-
-
-def test_filters_for_leaves_out_what_does_nothing() -> None:
-    assert filters_for(SampleConfig(temperature=1.0, allow_unk=True), 67) == ()
-    assert filters_for(SampleConfig(temperature=1.0), 67) == (Forbid((1,)),)
-    assert filters_for(SampleConfig(temperature=1.0, allow_unk=True, top_k=67), 67) == ()
-    assert filters_for(SampleConfig(temperature=0, top_k=5, top_p=0.5, min_p=0.5), 67) == (
-        Forbid((1,)),
-        Temperature(0.0),
-    )
+def test_numbers_are_leaves_and_the_rest_is_static() -> None:
+    """Another temperature or share runs the program that is there."""
+    run = jax.jit(lambda chosen, logits: [one(logits) for one in chosen])
+    logits = logits_of(7)
+    for number in (0.3, 0.7):
+        chosen = [Temperature(number), TopP(number), MinP(number)]
+        for one, filtered in zip(chosen, run(chosen, logits), strict=True):
+            np.testing.assert_allclose(filtered, one(logits), rtol=1e-6)
+    assert run._cache_size() == 1

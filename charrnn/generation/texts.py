@@ -1,0 +1,104 @@
+"""Texts as they come: the host's side of drawing, which follows each text through the rows and chunks."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from charrnn.generation import decode
+from charrnn.generation.decode import Drawn, Prepared, block_for, slots_for
+from charrnn.generation.filters import Filter
+
+ENDINGS = {decode.GOING: "", decode.AT_EOS: "eos", decode.AT_STOP: "stop", decode.AT_LENGTH: "length"}
+
+_CHUNK_SECONDS = 0.05
+"""Chunks grow while they take less than this, so that text flows and an interrupt is heard."""
+
+_AHEAD = 1024
+"""So many texts may be finished while an earlier one is not; memory is bounded by that."""
+
+
+class Piece(NamedTuple):
+    """Some characters of a text: ids `[C]`, log-probabilities `[C]` in nats, and why it ended ("": it goes on)."""
+
+    number: int
+    ids: np.ndarray
+    log_probabilities: np.ndarray
+    ended: str
+
+
+def pieces(
+    prepared: Prepared,
+    prompt_ids: np.ndarray,
+    filters: Sequence[Filter],
+    *,
+    seed: int,
+    texts: int,
+    length: int,
+    first: int = 0,
+    precision: str = "float32",
+) -> Iterator[Piece]:
+    """Draw texts number `first` to before `first + texts`, in pieces as they come, those of one text in order."""
+    if not texts or not length:
+        yield from (Piece(first + k, np.zeros(0, np.int32), np.zeros(0, np.float32), "length") for k in range(texts))
+        return
+    chosen, slots = tuple(filters), slots_for(texts, precision)
+    beginning = decode.start(prepared, prompt_ids, chosen, precision)
+    rows, block = decode.free_rows(beginning, slots), block_for(slots, prepared)
+    queue, last = decode.queue_of(seed, first, first, length), first + texts
+    unfinished, blocks = set(range(first, min(last, first + _AHEAD))), 1
+    begun = first + len(unfinished)
+    while unfinished:
+        queue = queue._replace(limit=jnp.int32(begun))
+        began = time.perf_counter()
+        drawn, done, rows, queue = decode.draw(
+            prepared, chosen, beginning, rows, queue, np.int32(blocks), precision=precision, block=block
+        )
+        drawn, done = jax.device_get((drawn, done))
+        if time.perf_counter() - began < _CHUNK_SECONDS:
+            blocks = min(2 * blocks, decode.MOST_BLOCKS)
+        for piece in _split(drawn, int(done)):
+            if piece.ended:
+                unfinished.remove(piece.number)
+            yield piece
+        oldest = min(unfinished, default=begun)
+        more = range(begun, min(last, oldest + _AHEAD))
+        unfinished.update(more)
+        begun += len(more)
+
+
+def _split(drawn: Drawn, done: int) -> Iterator[Piece]:
+    """What one call drew as pieces; blocks of one text that follow each other in a row are one piece."""
+    ids, log_probabilities, number, own, ended = (np.asarray(part)[:done] for part in drawn)
+    for row in range(number.shape[1]):
+        begin = 0
+        for here in range(done):
+            following = here + 1 < done and not ended[here, row]
+            if following or not own[begin, row]:
+                begin = begin if following else here + 1
+                continue
+            # Only the last block of a text is not full.
+            size = (here - begin) * ids.shape[1] + own[here, row]
+            text, logs = (part[begin : here + 1, :, row].reshape(-1)[:size] for part in (ids, log_probabilities))
+            yield Piece(int(number[begin, row]), text, logs, ENDINGS[int(ended[here, row])])
+            begin = here + 1
+
+
+def whole(pieces: Iterator[Piece], first: int) -> Iterator[Piece]:
+    """The same texts, each in one piece and in the order of their numbers."""
+    parts: dict[int, list[Piece]] = {}
+    finished: dict[int, Piece] = {}
+    for piece in pieces:
+        parts.setdefault(piece.number, []).append(piece)
+        if not piece.ended:
+            continue
+        own = parts.pop(piece.number)
+        ids = np.concatenate([part.ids for part in own])
+        log_probabilities = np.concatenate([part.log_probabilities for part in own])
+        finished[piece.number] = Piece(piece.number, ids, log_probabilities, piece.ended)
+        while first in finished:
+            yield finished.pop(first)
+            first += 1
