@@ -153,7 +153,10 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that made a run, as `config.json` holds it."""
+    """Everything that made a run, as `config.json` holds it.
+
+    whole_documents: whether documents were learnt whole, each with an EOS; None in runs older than this field.
+    """
 
     corpus: tuple[str, ...]
     corpus_hash: str
@@ -161,6 +164,12 @@ class RunConfig:
     model: ModelConfig
     training: TrainingConfig
     versions: dict[str, str]
+    whole_documents: bool | None = None
+
+    @property
+    def documents_end(self) -> bool:
+        """Whether the model learnt where documents end (with EOS)."""
+        return self.data.documents != "file" if self.whole_documents is None else self.whole_documents
 
     def to_json(self) -> str:
         """This configuration as indented JSON text; `from_json` is its inverse."""
@@ -181,6 +190,7 @@ class RunConfig:
                 model=ModelConfig(**raw["model"]),
                 training=TrainingConfig(**raw["training"]),
                 versions=dict(raw["versions"]),
+                whole_documents=raw.get("whole_documents"),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"not a run's configuration: {error}") from error

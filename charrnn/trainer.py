@@ -91,7 +91,7 @@ def start(
     model, training = resolve(model, training, parts[0].positions, parts[1].positions, vocabulary.size)
     training = dataclasses.replace(training, precision=resolve_precision(training.precision))
     sources = tuple(source if source == "-" else str(_absolute(source)) for source in corpus)
-    config = RunConfig(sources, prepared.fingerprint, data, model, training, _versions())
+    config = RunConfig(sources, prepared.fingerprint, data, model, training, _versions(), parts[0].whole_documents)
     folder = RunFolder.create(checkpoints, run or free_name(checkpoints, _name_for(corpus)), config, vocabulary)
     return Job(loop.Task.of(config, vocabulary, *parts, folder), prepared, tuple(notes), False)
 

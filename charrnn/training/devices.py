@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 
 import jax
-import numpy as np
-from jax.sharding import Mesh
 
 from charrnn.config import Precision
 from charrnn.text.corpus import usable_cache_folder
@@ -38,10 +36,6 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-ROWS = "rows"
-"""The mesh axis over which a batch's rows are split."""
-
-_FEWEST_ROWS = 8
 _MOST_CORES = 8
 
 
@@ -54,19 +48,3 @@ def use_every_core() -> None:
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", min(cores, _MOST_CORES))
-
-
-def shards_for(batch_size: int) -> int:
-    """Over how many of the CPU's devices to split a batch: evenly, and not into slivers.
-
-    An accelerator takes it whole.
-    """
-    if jax.default_backend() != "cpu":
-        return 1
-    most = min(jax.local_device_count(), max(1, batch_size // _FEWEST_ROWS))
-    return next(shards for shards in range(most, 0, -1) if batch_size % shards == 0)
-
-
-def mesh_of(shards: int) -> Mesh:
-    """The first so many devices in a line."""
-    return Mesh(np.array(jax.devices()[:shards]), (ROWS,))

@@ -16,10 +16,11 @@ import charrnn.training.step as step_module
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.errors import CorpusError, TrainingError
 from charrnn.nn.network import NO_DROPOUT, named_arrays
+from charrnn.nn.sharding import shards_for
 from charrnn.text.batches import Batch
 from charrnn.trainer import Sampled, start
 from charrnn.training import loop
-from charrnn.training.devices import _cpu_has_bfloat16, shards_for
+from charrnn.training.devices import _cpu_has_bfloat16
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import learning_rate
 from charrnn.training.recipe import resolve
