@@ -15,8 +15,8 @@ from jax.sharding import PartitionSpec as P
 from charrnn.config import RunConfig
 from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry
 from charrnn.nn.network import Dropout, Network, create
+from charrnn.nn.sharding import ROWS, mesh_of, shards_for
 from charrnn.text.batches import Batch, ValidationBatches
-from charrnn.training.devices import ROWS, mesh_of, shards_for
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import make_optimizer
 
@@ -155,30 +155,30 @@ def _steps(
 def validation_step(
     network: Network, batch: Batch, carry: Carry, nats: Array, precision: str, shards: int
 ) -> tuple[Carry, Array]:
-    """Add the nats of one window to a running sum."""
+    """Add the nats of one window to a running sum a shard, `[shards]`.
 
-    def here(network: Network, batch: Batch, carry: Carry) -> tuple[Carry, Array]:
+    The shards never meet: with many windows under way at once, XLA's meeting of CPU devices waits forever.
+    """
+
+    def here(network: Network, batch: Batch, carry: Carry, nats: Array) -> tuple[Carry, Array]:
         logits, carry = network(batch.inputs, batch.resets, carry, precision=precision)
-        return carry, lax.psum(negative_log_likelihood(logits, batch.targets).sum(), ROWS)
+        return carry, nats + negative_log_likelihood(logits, batch.targets).sum()[None]
 
     split = jax.shard_map(
         here, mesh=mesh_of(shards), check_vma=False,
-        in_specs=(P(), P(None, ROWS), P(ROWS)), out_specs=(P(ROWS), P()),
+        in_specs=(P(), P(None, ROWS), P(ROWS), P(ROWS)), out_specs=(P(ROWS), P(ROWS)),
     )  # fmt: skip
-    carry, more = split(network, batch, carry)
-    return carry, nats + more
+    return split(network, batch, carry, nats)
 
 
 def validate(network: Network, batches: ValidationBatches, precision: str) -> float:
     """Nats per character over the whole held-out text, the state carried through it."""
     shards = shards_for(batches.batch_size, network.layers[0].hidden_size)
     network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
-    carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(())
+    carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(shards)
     for window in range(len(batches)):
         carry, nats = validation_step(network, batches.batch(window), carry, nats, precision, shards)
-        # Two programs in flight that sum over the CPU's devices can starve each other of threads and hang.
-        jax.block_until_ready((carry, nats))
-    return float(nats) / len(batches.positions)
+    return float(nats.sum()) / len(batches.positions)
 
 
 def stack(batches: list[Batch], capacity: int) -> Batch:
