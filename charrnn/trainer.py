@@ -12,15 +12,9 @@ from typing import Any
 import jax
 
 from charrnn.checkpoint import RunFolder, check_name, find_run, free_name, list_runs
-from charrnn.config import (
-    DataConfig,
-    ModelConfig,
-    RunConfig,
-    TrainingConfig,
-    flag_of,
-    from_options,
-)
+from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, from_options
 from charrnn.errors import ConfigError, CorpusError, RunNotFoundError
+from charrnn.fields import flag_of
 from charrnn.model import Model, load
 from charrnn.parts import split_as
 from charrnn.text.bundled import resolve_sources

@@ -16,12 +16,11 @@ from charrnn.config import (
     RunConfig,
     SampleConfig,
     TrainingConfig,
-    flag_of,
     from_options,
     validate,
-    value_types,
 )
 from charrnn.errors import ConfigError
+from charrnn.fields import flag_of, value_types
 
 CLASSES = (DataConfig, ModelConfig, TrainingConfig, SampleConfig)
 FIELDS = [(config_class, field) for config_class in CLASSES for field in dataclasses.fields(config_class)]
@@ -48,6 +47,8 @@ def values_of(config_class: type, field: dataclasses.Field[Any]) -> st.SearchStr
         allowed = st.booleans()
     elif plain is str:
         allowed = st.text()
+    elif plain is tuple:
+        allowed = st.lists(st.text(min_size=1)).map(tuple)
     elif plain is int:
         allowed = st.integers(bounds["minimum"], bounds["maximum"])
     else:
@@ -78,6 +79,12 @@ def consistent(config: Any) -> Any:
             idle["variational"] = False
         if config.num_layers == 1:
             idle["residual"] = False
+    if isinstance(config, SampleConfig):
+        idle |= {"min_length": min(config.min_length, config.length), "allow": config.allow or None}
+        if config.length > 1_000_000:
+            idle["no_repeat"] = 0
+        if config.regex is not None:
+            idle |= {"ignore_eos": False, "stop": (), "allow_unk": False}
     return dataclasses.replace(config, **idle)
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "charrnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    "config": 0, "errors": 0,
+    "config": 0, "fields": 0, "errors": 0,
     "nn": 1, "text": 1,
     "checkpoint": 2,
     "training": 3, "generation": 3,

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from charrnn.cli.options import checkpoints_option
-from charrnn.config import ModelConfig, value_types
+from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError, ConfigError
+from charrnn.fields import value_types
 
 _DECADES = 8
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from charrnn.config import flag_of, value_types
+from charrnn.fields import flag_of, value_types
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

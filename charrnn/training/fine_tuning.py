@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from charrnn.checkpoint import WEIGHTS, find_run, load_weights
-from charrnn.config import ModelConfig, Origin, RunConfig, Size, flag_of, validate
+from charrnn.config import ModelConfig, Origin, RunConfig, Size, validate
 from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError
+from charrnn.fields import flag_of
 from charrnn.nn.network import Network, create, named_arrays, with_arrays
 from charrnn.text.vocabulary import FIRST_CHARACTER, Vocabulary
 

@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin
 
-from charrnn.config import SampleConfig, flag_of, from_options, value_types
+from charrnn.config import SampleConfig, from_options
 from charrnn.errors import ConfigError
+from charrnn.fields import flag_of, value_types
 
 LENGTH = 400
 """Characters that the model goes on at most when no length is given."""
