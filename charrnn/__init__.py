@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from charrnn.model import Model as Model
     from charrnn.model import Sample as Sample
-    from charrnn.model import Score as Score
     from charrnn.model import load as load
+    from charrnn.scoring.figures import Score as Score
     from charrnn.trainer import train as train
 
 __version__ = "0.1.0"
 __all__ = ["Model", "Sample", "Score", "__version__", "load", "train"]
 
-_HOMES = {"Model": "model", "Sample": "model", "Score": "model", "load": "model", "train": "trainer"}
+_HOMES = {"Model": "model", "Sample": "model", "Score": "scoring.figures", "load": "model", "train": "trainer"}
 
 
 def __getattr__(name: str) -> Any:

@@ -182,7 +182,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that made a run, as `config.json` holds it."""
+    """Everything that made a run, as `config.json` holds it.
+
+    whole_documents: whether documents were learnt whole, each with an EOS; None in runs older than this field.
+    """
 
     corpus: tuple[str, ...]
     corpus_hash: str
@@ -191,6 +194,12 @@ class RunConfig:
     training: TrainingConfig
     versions: dict[str, str]
     init_from: Origin | None = None
+    whole_documents: bool | None = None
+
+    @property
+    def documents_end(self) -> bool:
+        """Whether the model learnt where documents end (with EOS)."""
+        return self.data.documents != "file" if self.whole_documents is None else self.whole_documents
 
     def to_json(self) -> str:
         """This configuration as indented JSON text; `from_json` is its inverse."""
@@ -212,6 +221,7 @@ class RunConfig:
                 training=TrainingConfig(**raw["training"]),
                 versions=dict(raw["versions"]),
                 init_from=Origin(**raw["init_from"]) if raw.get("init_from") else None,
+                whole_documents=raw.get("whole_documents"),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"not a run's configuration: {error}") from error

@@ -1,6 +1,5 @@
 """A trained model in a person's hands: it draws text, goes on from a prompt, and scores a text."""
 
-import math
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,14 +12,15 @@ from charrnn.checkpoint import find_run, load_weights
 from charrnn.config import RunConfig, SampleConfig, from_options
 from charrnn.errors import ConfigError
 from charrnn.generation.decode import stream
-from charrnn.generation.score import total
 from charrnn.nn.network import Network
 from charrnn.parts import part_of
+from charrnn.reader import Reader
+from charrnn.scoring.figures import Score
+from charrnn.scoring.protocols import score_ids
 from charrnn.text.selection import Part
 from charrnn.text.vocabulary import EOS, UNK, Vocabulary
 
 _ROWS = 64
-_SCORE_WINDOW = 512
 
 
 @dataclass(frozen=True)
@@ -38,30 +38,6 @@ class Sample:
     ended: str
     seed: int
     row: int
-
-
-@dataclass(frozen=True)
-class Score:
-    """How surprising a text is to a model. `nats` is the sum over `characters`; `unknown` of them were UNK."""
-
-    nats: float
-    characters: int
-    unknown: int
-
-    @property
-    def nats_per_character(self) -> float:
-        """Mean surprise of a character in nats."""
-        return self.nats / max(self.characters, 1)
-
-    @property
-    def bits_per_character(self) -> float:
-        """Mean surprise of a character in bits."""
-        return self.nats_per_character / math.log(2)
-
-    @property
-    def perplexity(self) -> float:
-        """Characters the model is as unsure between as if they were equally likely."""
-        return math.exp(self.nats_per_character)
 
 
 @dataclass(frozen=True)
@@ -149,11 +125,19 @@ class Model:
         """The prompt with the model's continuation."""
         return prompt + self.sample(prompt, **options)[0].text
 
-    def score(self, text: str) -> Score:
-        """How surprising `text` is, read from the start of a document with the state carried through."""
+    def score(self, text: str, end: bool = False) -> Score:
+        """How surprising `text` is, read from the start of a document with the state carried through.
+
+        With `end` the document's end after it counts too, as in a sample that ended by itself.
+        """
         ids = self.vocabulary.encode(text)
-        nats, characters = total(self.network, _windows(ids), self._precision)
-        return Score(nats, characters, int((ids == UNK).sum()))
+        nats = score_ids(self.network, np.append(ids, np.int32(EOS)) if end else ids, self._precision)
+        size = len(text.encode("utf-8", "surrogatepass"))
+        return Score(nats, len(ids), int((ids == UNK).sum()), int(end), size)
+
+    def reader(self) -> Reader:
+        """The model before the first character of a text, ready to follow one as it grows."""
+        return Reader.of(self.network, self.vocabulary, self._precision)
 
     @property
     def _precision(self) -> str:
@@ -195,15 +179,3 @@ def _beginning_of(stop: str | None, text: str) -> int:
     if not stop:
         return 0
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
-
-
-def _windows(ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """A text as one stream of `[T, 1]` windows of equal length, the last padded with no targets."""
-    for start in range(0, len(ids), _SCORE_WINDOW):
-        targets = ids[start : start + _SCORE_WINDOW]
-        targets = np.pad(targets, (0, _SCORE_WINDOW - len(targets)), constant_values=-1)
-        before = ids[start - 1] if start else 0
-        inputs = np.concatenate([[before], np.maximum(targets[:-1], 0)]).astype(np.int32)
-        resets = np.zeros((_SCORE_WINDOW, 1), bool)
-        resets[0] = start == 0
-        yield inputs[:, None], targets[:, None].astype(np.int32), resets

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 
 import jax
-import numpy as np
-from jax.sharding import Mesh
 
 from charrnn.config import Precision
 from charrnn.text.corpus import usable_cache_folder
@@ -40,13 +38,8 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-ROWS = "rows"
-"""The mesh axis over which a batch's rows are split."""
-
-_FEWEST_ROWS = 8
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 _MOST_CORES = 8
-_WIDEST_SPLIT = 640
 
 
 def use_every_core() -> None:
@@ -70,20 +63,3 @@ def keep_freed_memory() -> None:
         set_option = ctypes.CDLL(None).mallopt
         for option, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1)):
             set_option(option, value)
-
-
-def shards_for(batch_size: int, hidden_size: int) -> int:
-    """Over how many of the CPU's devices to split a batch: evenly, and not into slivers.
-
-    An accelerator takes it whole, and so does a CPU where the matrices are so wide that each core's
-    reading them anew costs more than waiting for the other.
-    """
-    if jax.default_backend() != "cpu" or hidden_size > _WIDEST_SPLIT:
-        return 1
-    most = min(jax.local_device_count(), max(1, batch_size // _FEWEST_ROWS))
-    return next(shards for shards in range(most, 0, -1) if batch_size % shards == 0)
-
-
-def mesh_of(shards: int) -> Mesh:
-    """The first so many devices in a line."""
-    return Mesh(np.array(jax.devices()[:shards]), (ROWS,))

@@ -15,8 +15,8 @@ from jax.sharding import PartitionSpec as P
 from charrnn.config import RunConfig
 from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry
 from charrnn.nn.network import Dropout, Network, create
+from charrnn.nn.sharding import ROWS, mesh_of, shards_for
 from charrnn.text.batches import Batch, ValidationBatches
-from charrnn.training.devices import ROWS, mesh_of, shards_for
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import make_optimizer
 

@@ -17,10 +17,11 @@ from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.errors import ConfigError, CorpusError, TrainingError
 from charrnn.model import load
 from charrnn.nn.network import NO_DROPOUT, named_arrays
+from charrnn.nn.sharding import shards_for
 from charrnn.text.batches import Batch
 from charrnn.trainer import Sampled, start
 from charrnn.training import loop
-from charrnn.training.devices import _cpu_has_bfloat16, shards_for
+from charrnn.training.devices import _cpu_has_bfloat16
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.recipe import resolve

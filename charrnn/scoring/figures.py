@@ -1,0 +1,58 @@
+"""What a score is made of, and the figures that people compare."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Score:
+    """How surprising a text is to a model.
+
+    nats: the sum over `characters` and over the `ends` of documents. unknown: how many characters
+    were UNK. bytes: of the text in UTF-8, separators of documents included.
+    """
+
+    nats: float
+    characters: int
+    unknown: int
+    ends: int = 0
+    bytes: int = 0
+
+    @property
+    def nats_per_character(self) -> float:
+        """Mean surprise of a character (an end counts as one) in nats, as validation gives it."""
+        return self.nats / max(self.characters + self.ends, 1)
+
+    @property
+    def bits(self) -> float:
+        """Surprise of the whole text in bits."""
+        return self.nats / math.log(2)
+
+    @property
+    def bits_per_character(self) -> float:
+        """Mean surprise of a character in bits."""
+        return self.nats_per_character / math.log(2)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits that a byte of the text's UTF-8 would be coded in."""
+        return self.bits / max(self.bytes, 1)
+
+    @property
+    def perplexity(self) -> float:
+        """Characters the model is as unsure between as if they were equally likely."""
+        return math.exp(self.nats_per_character)
+
+
+@dataclass(frozen=True)
+class WindowsScore:
+    """The mean over cold-start windows. error: its standard error. Both in nats per character."""
+
+    nats_per_character: float
+    error: float
+    windows: int
+
+    @property
+    def bits_per_character(self) -> float:
+        """Mean surprise of a character in bits."""
+        return self.nats_per_character / math.log(2)

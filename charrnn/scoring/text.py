@@ -1,0 +1,85 @@
+"""A text made ready to be scored by the rules of a run.
+
+It is read as training reads one: prepared on disk in constant memory, its documents those of the
+run, each with its EOS where the run's had one.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from charrnn.config import RunConfig
+from charrnn.scoring.figures import Score
+from charrnn.text.batches import Positions
+from charrnn.text.corpus import prepare
+from charrnn.text.vocabulary import UNK, Vocabulary
+from charrnn.text.whole import WholeText
+
+_STREAM = 16_384
+_MOST_STREAMS = 64
+
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyText:
+    """A text prepared to be scored. unknown: characters the model never learnt, and how often they occur."""
+
+    name: str
+    whole: WholeText
+    positions: Positions
+    unknown: dict[str, int]
+    bytes: int
+    folder: Path
+
+    def __len__(self) -> int:
+        """Positions to be scored: characters, and the documents' ends."""
+        return len(self.positions)
+
+    @property
+    def streams(self) -> int:
+        """How many streams it is read as when nothing is said: one up to 32 thousand characters, at most 64."""
+        return max(1, min(_MOST_STREAMS, len(self) // _STREAM))
+
+    @property
+    def ends(self) -> int:
+        """How many of the positions are a document's end."""
+        return len(self.whole.corpus.spans) * self.whole.ended
+
+    def score(self, nats: float) -> Score:
+        """The figures when all of it costs so many nats."""
+        return Score(nats, len(self) - self.ends, sum(self.unknown.values()), self.ends, self.bytes)
+
+
+@contextmanager
+def open_text(
+    source: str | Path,
+    config: RunConfig,
+    vocabulary: Vocabulary,
+    *,
+    encoding: str | None = None,
+    errors: str | None = None,
+    progress: Progress = no_progress,
+) -> Iterator[ReadyText]:
+    """Prepare a file (`-` is the standard input) in a folder that goes away again.
+
+    Raises CorpusError for what cannot be read, is empty or no text.
+    """
+    with tempfile.TemporaryDirectory(prefix="charrnn-score-") as folder:
+        corpus = prepare(
+            [source], documents=config.data.documents, encoding=encoding or config.data.encoding,
+            errors=errors or config.data.errors, cache=Path(folder), progress=progress,
+        )  # fmt: skip
+        whole = WholeText.of(corpus, config.documents_end)
+        counts, ids = whole.symbol_counts(), vocabulary.ids_of_code_points(corpus.alphabet)
+        unknown = {chr(corpus.alphabet[i]): int(counts[i]) for i in np.flatnonzero((ids == UNK) & (counts > 0))}
+        positions = Positions.of(whole, vocabulary)
+        yield ReadyText(str(source), whole, positions, unknown, whole.utf8_bytes(), Path(folder))
