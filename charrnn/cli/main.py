@@ -10,8 +10,11 @@ from charrnn import __version__
 from charrnn.cli.bench import bench
 from charrnn.cli.complete import complete
 from charrnn.cli.inspect import corpora, runs, show
+from charrnn.cli.next import next_
 from charrnn.cli.sample import sample
+from charrnn.cli.score import score
 from charrnn.cli.train import train
+from charrnn.cli.write import write
 from charrnn.errors import CharrnnError
 
 
@@ -50,10 +53,11 @@ def cli() -> None:
       charrnn train corpus.txt      learn a text (try: charrnn train fables)
       charrnn sample                draw new text from the newest run
       charrnn complete              type, and the model goes on
+      charrnn score FILE            say how surprising a text is
     """
 
 
-for command in (train, sample, complete, runs, show, corpora, bench):
+for command in (train, sample, complete, write, score, next_, runs, show, corpora, bench):
     cli.add_command(command)
 
 

@@ -41,6 +41,9 @@ class Rates(NamedTuple):
     decay: Any
 
 
+DEFAULT_RATES = Rates(5e-4, 3e-3)
+
+
 def dynamic_score(
     network: Network, windows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], rates: Rates
 ) -> Iterator[np.ndarray]:

@@ -18,7 +18,7 @@ COLD_WINDOW = 256
 """Characters of a window of the `windows` protocol, which is what transformer projects report."""
 
 _OVERLAP = 512
-_WINDOW, _WINDOW_OF_MANY = 512, 128
+_WINDOW, _WINDOW_OF_MANY = 512, 64
 _COLD_ROWS = 64
 _DYNAMIC_WINDOW = 25 * SEGMENT
 

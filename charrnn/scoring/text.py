@@ -4,6 +4,7 @@ It is read as training reads one: prepared on disk in constant memory, its docum
 run, each with its EOS where the run's had one.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from charrnn.config import RunConfig
+from charrnn.errors import CorpusError
 from charrnn.scoring.figures import Score
 from charrnn.text.batches import Positions
 from charrnn.text.corpus import prepare
@@ -20,7 +22,7 @@ from charrnn.text.vocabulary import UNK, Vocabulary
 from charrnn.text.whole import WholeText
 
 _STREAM = 16_384
-_MOST_STREAMS = 64
+_MOST_STREAMS = 128
 
 Progress = Callable[[int, int], None]
 
@@ -46,8 +48,9 @@ class ReadyText:
 
     @property
     def streams(self) -> int:
-        """How many streams it is read as when nothing is said: one up to 32 thousand characters, at most 64."""
-        return max(1, min(_MOST_STREAMS, len(self) // _STREAM))
+        """How many streams it is read as when nothing is said: one for less than 32,768 characters, at most 128."""
+        wanted = max(1, min(_MOST_STREAMS, len(self) // _STREAM))
+        return 1 << (wanted.bit_length() - 1)  # a power of two, so that few programs are compiled
 
     @property
     def ends(self) -> int:
@@ -74,12 +77,22 @@ def open_text(
     Raises CorpusError for what cannot be read, is empty or no text.
     """
     with tempfile.TemporaryDirectory(prefix="charrnn-score-") as folder:
-        corpus = prepare(
-            [source], documents=config.data.documents, encoding=encoding or config.data.encoding,
-            errors=errors or config.data.errors, cache=Path(folder), progress=progress,
-        )  # fmt: skip
+        try:
+            corpus = prepare(
+                [source], documents=config.data.documents, encoding=encoding or config.data.encoding,
+                errors=errors or config.data.errors, cache=Path(folder), progress=progress,
+            )  # fmt: skip
+        except CorpusError as error:  # what came by a pipe is no file that a person knows
+            raise CorpusError(re.sub(rf"{re.escape(folder)}\S*?\.txt", "standard input", str(error))) from error
         whole = WholeText.of(corpus, config.documents_end)
         counts, ids = whole.symbol_counts(), vocabulary.ids_of_code_points(corpus.alphabet)
         unknown = {chr(corpus.alphabet[i]): int(counts[i]) for i in np.flatnonzero((ids == UNK) & (counts > 0))}
         positions = Positions.of(whole, vocabulary)
-        yield ReadyText(str(source), whole, positions, unknown, whole.utf8_bytes(), Path(folder))
+        yield ReadyText(
+            "standard input" if str(source) == "-" else str(source),
+            whole,
+            positions,
+            unknown,
+            whole.utf8_bytes(),
+            Path(folder),
+        )

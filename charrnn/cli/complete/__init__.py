@@ -1,0 +1,106 @@
+"""`charrnn complete`: type, and the model goes on."""
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charrnn.cli.complete.commands import Outcome, as_text, is_command, is_known_command, obey
+from charrnn.cli.complete.session import LENGTH, Session, Turn
+from charrnn.cli.options import checkpoints_option, config_options, load_model, run_argument, shown, warn_of_unknown
+from charrnn.config import SampleConfig, from_options
+from charrnn.errors import CharrnnError
+
+
+@click.command()
+@run_argument
+@checkpoints_option
+@config_options(SampleConfig)
+def complete(run: str | None, checkpoints: Path, **options: Any) -> None:
+    """Type the beginning of a text and RUN (the newest when not given) goes on from it.
+
+    What it would write stands ahead of the cursor: the right arrow or Ctrl-E accepts it, Alt-F a word of
+    it, Tab shows another. Enter lets it go on; /help lists the commands; Ctrl-C stops the text, Ctrl-D leaves.
+
+    With piped input each line is a beginning, and the completed lines are written out.
+    """
+    from_options(SampleConfig, options)
+    model = load_model(run, checkpoints)
+    session = Session(settings={"length": LENGTH} | {k: v for k, v in options.items() if v is not None})
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from charrnn.cli.complete.terminal import Terminal
+
+        Terminal(model, checkpoints, session).run()
+    else:
+        complete_lines(model, checkpoints, session, sys.stdin)
+
+
+def complete_lines(model: Any, checkpoints: Path, session: Session, lines: Iterable[str]) -> None:
+    """Each line is the beginning of a text of its own; lines that are a known command are obeyed."""
+    for line in lines:
+        beginning = line.removesuffix("\n")
+        if is_command(beginning) and is_known_command(beginning):
+            outcome = obey(beginning, session)
+            session = outcome.session
+            if outcome.deed == "leave":
+                return
+            model = carry_out(outcome, model, checkpoints)
+        else:
+            draw(model, Session(settings=session.settings), Turn(as_text(beginning)))
+
+
+def carry_out(outcome: Outcome, model: Any, checkpoints: Path) -> Any:
+    """Say what a command says and do what it asks for; returns the model to go on with."""
+    say = outcome.say
+    try:
+        match outcome.deed:
+            case "load":
+                model = load_model(outcome.argument, checkpoints)
+                say = describe(model)
+            case "save":
+                text = outcome.session.everything
+                Path(outcome.argument).write_text(text, "utf-8", errors="replace")
+                say = f"{outcome.argument}: {len(text):,} characters"
+            case "show":
+                say = "\n".join([describe(model), *outcome.session.shown_settings()])
+    except CharrnnError as error:
+        say = str(error)
+    except OSError as error:
+        say = f"{outcome.argument}: cannot be written ({error.strerror})"
+    if say:
+        click.echo(say, err=True)
+    return model
+
+
+def describe(model: Any) -> str:
+    """A model in a line."""
+    shape = model.config.model
+    names = ", ".join(Path(source).name for source in model.config.corpus)
+    return f"{shape.cell} {shape.num_layers}x{shape.hidden_size} on {names}"
+
+
+def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:
+    """Write what was typed and the continuation, piece by piece; Ctrl-C stops the text only.
+
+    Returns the turn with what was drawn, and the characters a second.
+    """
+    warn_of_unknown(model, turn.typed)
+    terminal = sys.stdout.isatty()
+    click.echo(click.style(shown(turn.typed, terminal), bold=terminal) if turn.typed else "", nl=False)
+    drawn, interrupted, started = "", False, time.perf_counter()
+    try:
+        for piece in model.stream(session.text + turn.typed, row=turn.row, **session.settings):
+            click.echo(shown(piece, terminal), nl=False)
+            sys.stdout.flush()
+            drawn += piece
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise click.Abort from None
+        interrupted = True
+    speed = len(drawn) / max(time.perf_counter() - started, 1e-9)
+    click.echo()
+    ended = not interrupted and not session.settings.get("stop") and len(drawn) < session.settings.get("length", LENGTH)
+    return Turn(turn.typed, drawn, ended, turn.row), speed

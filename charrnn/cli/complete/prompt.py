@@ -1,0 +1,169 @@
+"""The prompt: keys, ghost text and the bottom bar. It shows what `Forecaster` finds and returns what is typed."""
+
+from collections.abc import Callable
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.auto_suggest import Suggestion
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import History
+from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import Output
+from prompt_toolkit.styles import Style
+
+from charrnn.cli.complete.commands import is_command
+from charrnn.cli.complete.forecast import Forecast, Forecaster, Question
+from charrnn.cli.glyphs import END, visible
+from charrnn.reader import Reader
+
+_STYLE = Style.from_dict({
+    "auto-suggestion": "fg:#888888", "before": "fg:#888888", "bottom-toolbar": "noreverse fg:#888888",
+    "chosen": "reverse",
+})  # fmt: skip
+
+
+class Prompt:
+    """Asks for the next piece of a text, showing what the model would write ahead of the cursor."""
+
+    def __init__(
+        self,
+        make_reader: Callable[[], Reader],
+        history: History,
+        bar: Callable[[float | None], list[str]],
+        input: Input | None = None,
+        output: Output | None = None,
+    ):
+        """`bar` gives the bottom bar's parts, the most important first, from the surprise of what is typed."""
+        self._bar, self._before = bar, ""
+        self.forecast: Forecast | None = None
+        self.chosen = 0
+        self._cycled = False
+        self.forecaster = Forecaster(make_reader, self._answered)
+        self.session: PromptSession[str] = PromptSession(
+            history=history, multiline=True, key_bindings=self._bindings(), bottom_toolbar=self._toolbar,
+            style=_STYLE, input=input, output=output, prompt_continuation="", reserve_space_for_menu=0,
+        )  # fmt: skip
+        self.session.app.erase_when_done = True
+        self.session.default_buffer.on_text_changed += self._changed
+
+    def ask(self, before: str, default: str = "") -> str:
+        """What is typed after the text `before`, until Enter.
+
+        Raises EOFError for Ctrl-D and KeyboardInterrupt for Ctrl-C.
+        """
+        self._before, self.forecast, self._cycled = before, None, False
+        try:
+            return self.session.prompt(
+                self._message, default=default, pre_run=lambda: self._changed(self.session.default_buffer)
+            )
+        finally:
+            self.forecaster.forget()
+            if self.forecaster.failure is not None:
+                raise self.forecaster.failure
+
+    def close(self) -> None:
+        """End the thread beside the prompt."""
+        self.forecaster.close()
+
+    def _message(self) -> StyleAndTextTuples:
+        line = visible(self._before.rsplit("\n", 1)[-1])
+        room = max(8, get_app().output.get_size().columns // 2)
+        tail = line if len(line) <= room else "…" + line[1 - room :]
+        return [("class:before", tail)] if tail else [("class:before", "> ")]
+
+    def _changed(self, buffer: Buffer) -> None:
+        """Keep what of the ghost was typed along, and ask for the rest."""
+        old, typed = self.forecast, buffer.text
+        buffer.suggestion, self._cycled = None, False
+        if is_command(typed):
+            self.forecaster.forget()
+            return
+        if old is not None and old.continuations:
+            whole = old.question.typed + old.continuations[min(self.chosen, len(old.continuations) - 1)]
+            if whole.startswith(typed) and len(whole) > len(typed):
+                buffer.suggestion = Suggestion(whole[len(typed) :])
+        self.forecaster.ask(Question(self._before, typed))
+
+    def _answered(self, forecast: Forecast) -> None:
+        """Called by the forecaster's thread: hand over to the prompt's."""
+        loop = self.session.app.loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._show, forecast)
+
+    def _show(self, forecast: Forecast) -> None:
+        buffer = self.session.default_buffer
+        if forecast.question == Question(self._before, buffer.text):
+            self.forecast, self.chosen = forecast, 0
+            self._suggest()
+
+    def _suggest(self) -> None:
+        assert self.forecast is not None
+        if self.forecast.continuations:
+            self.session.default_buffer.suggestion = Suggestion(self.forecast.continuations[self.chosen])
+        self.session.app.invalidate()
+
+    def _cycle(self, by: int) -> None:
+        """Another of the alternatives, if they are those of the text as it stands."""
+        forecast = self.forecast
+        if forecast is None or not forecast.continuations:
+            return
+        if forecast.question.typed == self.session.default_buffer.text:
+            self.chosen, self._cycled = (self.chosen + by) % len(forecast.continuations), True
+            self._suggest()
+
+    def _bindings(self) -> KeyBindings:
+        bindings = KeyBindings()
+
+        @bindings.add("enter")
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.validate_and_handle()
+
+        @bindings.add("escape", "enter")
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @bindings.add("tab")
+        def _(event: KeyPressEvent) -> None:
+            self._cycle(1)
+
+        @bindings.add("s-tab")
+        def _(event: KeyPressEvent) -> None:
+            self._cycle(-1)
+
+        return bindings
+
+    def _toolbar(self) -> StyleAndTextTuples:
+        width = get_app().output.get_size().columns
+        bits = self.forecast.bits if self.forecast is not None else None
+        parts: StyleAndTextTuples = [("", fitting(self._bar(bits), width))]
+        if self._cycled and self.forecast is not None:
+            parts += [("", "\n"), *alternatives(self.forecast, self.chosen, width)]
+        return parts
+
+
+def fitting(parts: list[str], width: int) -> str:
+    """As many of the parts, from the first on, as fit in the width."""
+    line = parts[0][:width]
+    for part in parts[1:]:
+        if len(line) + 3 + len(part) > width:
+            break
+        line += f" · {part}"
+    return line
+
+
+def alternatives(forecast: Forecast, chosen: int, width: int) -> StyleAndTextTuples:
+    """The next words and their probabilities in one row, the chosen one marked; the row begins where it is seen."""
+    labels = [f" {visible(word.text.strip(' ')) or END} {100 * word.probability:.0f}% " for word in forecast.words]
+    first = 0
+    while first < chosen and sum(len(label) for label in labels[first : chosen + 1]) > width:
+        first += 1
+    row: StyleAndTextTuples = []
+    used = 0
+    for number, label in enumerate(labels[first:], first):
+        if used + len(label) > width:
+            break
+        row.append(("class:chosen" if number == chosen else "", label))
+        used += len(label)
+    return row

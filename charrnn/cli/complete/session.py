@@ -1,0 +1,128 @@
+"""What a session at the prompt is: the text so far, the settings, and how to get back. Nothing here does anything."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, get_args, get_origin
+
+from charrnn.config import SampleConfig, flag_of, from_options, value_types
+from charrnn.errors import ConfigError
+
+LENGTH = 400
+"""Characters that the model goes on at most when no length is given."""
+
+_STOP = "stop"
+_YES, _NO = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
+_UNSET = ("none", "default", "-")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a person typed and what was drawn after it. row: which of the seed's texts; ended: the model ended it."""
+
+    typed: str
+    drawn: str = ""
+    ended: bool = False
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """The turns so far, the settings, and the earlier turns that `/undo` goes back to."""
+
+    turns: tuple[Turn, ...] = ()
+    settings: dict[str, Any] = field(default_factory=lambda: {"length": LENGTH})
+    past: tuple[tuple[Turn, ...], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What the model goes on from: the turns since a text last ended."""
+        text = ""
+        for turn in self.turns:
+            text = "" if turn.ended else text + turn.typed + turn.drawn
+        return text
+
+    @property
+    def everything(self) -> str:
+        """All that was written, each ended text followed by a newline."""
+        return "".join(turn.typed + turn.drawn + "\n" * turn.ended for turn in self.turns)
+
+    def with_turns(self, turns: tuple[Turn, ...]) -> "Session":
+        """Other turns; `undone` gives these back."""
+        return dataclasses.replace(self, turns=turns, past=(*self.past, self.turns))
+
+    def then(self, turn: Turn) -> "Session":
+        """One more turn."""
+        return self.with_turns((*self.turns, turn))
+
+    def cleared(self) -> "Session":
+        """A new text."""
+        return self.with_turns(())
+
+    def undone(self) -> "Session | None":
+        """As it was one step ago, or None at the start."""
+        return dataclasses.replace(self, turns=self.past[-1], past=self.past[:-1]) if self.past else None
+
+    def retried(self) -> "tuple[Session, Turn] | None":
+        """The session before the last turn, and that turn to be drawn anew; None when there is none."""
+        if not self.turns:
+            return None
+        last = self.turns[-1]
+        return dataclasses.replace(self, turns=self.turns[:-1]), Turn(last.typed, row=last.row + 1)
+
+    def with_setting(self, name: str, value: str) -> "Session":
+        """Another value for a sampling option, given as a person types it.
+
+        Raises ConfigError for a name or a value that is none.
+        """
+        field_name = _field_of(name)
+        settings = dict(self.settings)
+        if value.lower() in _UNSET:
+            settings.pop(field_name, None)
+        elif field_name == _STOP and _STOP not in SampleConfig.__dataclass_fields__:
+            settings[_STOP] = value
+        else:
+            settings[field_name] = _parsed(field_name, value)
+            from_options(SampleConfig, {key: settings[key] for key in settings if key != _STOP})
+        return dataclasses.replace(self, settings=settings)
+
+    def shown_settings(self) -> list[str]:
+        """Every option and its value, one a line; those that were set are marked."""
+        values = {name: entry.default for name, entry in SampleConfig.__dataclass_fields__.items()} | {_STOP: None}
+        return [
+            f"  {name:16} {_shown(self.settings.get(name, default))}{'  (set)' if name in self.settings else ''}"
+            for name, default in values.items()
+        ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _field_of(name: str) -> str:
+    """The option that a person means: by its name or its flag, with hyphens or underscores."""
+    wanted = name.lstrip("-").replace("-", "_")
+    fields = dataclasses.fields(SampleConfig)
+    for entry in fields:
+        if wanted in (entry.name, flag_of(entry).lstrip("-").replace("-", "_")):
+            return entry.name
+    if wanted == _STOP:
+        return _STOP
+    raise ConfigError(f"{name}: no such option; there are {', '.join(entry.name for entry in fields)} and {_STOP}")
+
+
+def _parsed(name: str, value: str) -> Any:
+    plain = value_types(SampleConfig)[name][0]
+    if plain is bool:
+        if value.lower() not in (*_YES, *_NO):
+            raise ConfigError(f"{name} is on or off, not {value}")
+        return value.lower() in _YES
+    if get_origin(plain) is tuple:
+        return tuple(get_args(plain)[0](part) for part in value.split(","))
+    if plain not in (int, float):
+        return value
+    try:
+        return plain(value)
+    except ValueError:
+        raise ConfigError(f"{name} must be a {'whole ' * (plain is int)}number, not {value}") from None

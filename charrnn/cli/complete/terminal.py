@@ -1,0 +1,100 @@
+"""The loop at a terminal: ask, obey or draw, and again."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from prompt_toolkit.history import FileHistory, History
+from prompt_toolkit.input import Input
+from prompt_toolkit.output import Output
+
+from charrnn.cli.complete import carry_out, describe, draw
+from charrnn.cli.complete.commands import as_text, is_command, obey
+from charrnn.cli.complete.prompt import Prompt
+from charrnn.cli.complete.session import Session, Turn
+from charrnn.config import SampleConfig
+from charrnn.text.corpus import usable_cache_folder
+
+
+class Terminal:
+    """A session at the prompt with a model."""
+
+    def __init__(
+        self,
+        model: Any,
+        checkpoints: Path,
+        session: Session,
+        history: History | None = None,
+        input: Input | None = None,
+        output: Output | None = None,
+    ):
+        self.model, self.checkpoints, self.session = model, checkpoints, session
+        self.speed = 0.0
+        self._history = history or FileHistory(str(usable_cache_folder() / "history"))
+        self._input, self._output = input, output
+        self._prompt = self._make_prompt()
+
+    def _make_prompt(self) -> Prompt:
+        return Prompt(self.model.reader, self._history, self.bar, self._input, self._output)
+
+    def bar(self, bits: float | None) -> list[str]:
+        """The parts of the bottom bar, the most important first."""
+        temperature = self.session.settings.get("temperature", SampleConfig.temperature)
+        parts = [self._name(), f"temp {temperature}"]
+        if bits is not None:
+            parts.append(f"{bits:.2f} bits/char typed")
+        if self.speed:
+            parts.append(f"{self.speed:,.0f} chars/s")
+        return [*parts, "Tab others", "/help"]
+
+    def _name(self) -> str:
+        corpus = self.model.config.corpus
+        return Path(corpus[0]).stem if corpus else "model"
+
+    def run(self) -> None:
+        """Until Ctrl-D or /bye."""
+        click.echo(f"{describe(self.model)} · /help lists the keys and commands, Ctrl-D leaves", err=True)
+        try:
+            while True:
+                try:
+                    line = self._prompt.ask(self.session.text)
+                except KeyboardInterrupt:
+                    continue
+                except EOFError:
+                    return
+                if not self._take(line):
+                    return
+        finally:
+            self._prompt.close()
+
+    def _take(self, line: str) -> bool:
+        """Obey a command or draw after a text; False to leave."""
+        if not is_command(line):
+            self._draw(self.session, Turn(as_text(line)))
+            return True
+        outcome = obey(line, self.session)
+        self.session = outcome.session
+        if outcome.deed == "leave":
+            return False
+        if outcome.deed == "retry":
+            self._retry()
+            return True
+        model = carry_out(outcome, self.model, self.checkpoints)
+        if model is not self.model:
+            self._prompt.close()
+            self.model, self.speed = model, 0.0
+            self._prompt = self._make_prompt()
+        return True
+
+    def _retry(self) -> None:
+        retried = self.session.retried()
+        assert retried is not None, "obey answers when there is nothing to retry"
+        before, turn = retried
+        self._draw(before, turn)
+
+    def _draw(self, before: Session, turn: Turn) -> None:
+        turn, self.speed = draw(self.model, before, turn)
+        turns = (*before.turns, turn)
+        self.session = self.session.with_turns(turns)
+        if turn.ended:
+            click.echo(click.style("(the text ends here; the next one is new)", dim=True), err=True)

@@ -1,0 +1,32 @@
+"""Characters as they can be seen: control characters, blanks and combining marks by a sign of their own."""
+
+import unicodedata
+
+END = "¶"
+NEWLINE = "↵"
+_SIGNS = {" ": "␣", "\n": NEWLINE, "\t": "⇥", "\r": "␍", "\N{NO-BREAK SPACE}": "⍽", "\N{IDEOGRAPHIC SPACE}": "⬚"}
+_NAMES = {" ": "space", "\n": "newline", "\t": "tab", "\r": "carriage return", "\N{REPLACEMENT CHARACTER}": "unknown"}
+
+
+def glyph(character: str) -> str:
+    """One sign for a character; the empty text, a document's end, has one too."""
+    if not character:
+        return END
+    if character in _SIGNS:
+        return _SIGNS[character]
+    code = ord(character)
+    if code < 32 or code == 127:
+        return chr(0x2421 if code == 127 else 0x2400 + code)
+    if unicodedata.combining(character):
+        return "◌" + character
+    return character if character.isprintable() else f"<U+{code:04X}>"
+
+
+def visible(text: str) -> str:
+    """A text in which nothing acts on a terminal or hides: all but plain spaces by their signs."""
+    return "".join(character if character == " " else glyph(character) for character in text)
+
+
+def named(character: str) -> str:
+    """What a character that has no look of its own is called, else nothing."""
+    return "end of text" if not character else _NAMES.get(character, "")

@@ -1,0 +1,67 @@
+"""`charrnn next`: what the model expects after a text."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charrnn.cli.glyphs import glyph, named
+from charrnn.cli.options import checkpoints_option, load_model, warn_of_unknown
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+@click.command("next")
+@click.argument("prompt", required=False, default="", metavar="[PROMPT|-]")
+@click.option(
+    "--run", metavar="RUN", help="The run to ask: a name, a folder or a weights file; the newest when not given."
+)
+@checkpoints_option
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Show the N likeliest.")
+@click.option(
+    "--temp",
+    "--temperature",
+    "temperature",
+    type=click.FloatRange(0, 1e9),
+    default=1.0,
+    show_default=True,
+    metavar="X",
+    help="The distribution as --temp of sample makes it; 1 is the model's own.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a character, for programs.")  # fmt: skip
+def next_(prompt: str, run: str | None, checkpoints: Path, top: int, temperature: float, as_json: bool) -> None:
+    """Show which characters may come next after PROMPT, as bars.
+
+    Without PROMPT: how a text may begin. With -: after the text on the standard input.
+    """
+    if temperature != temperature:
+        raise click.BadParameter("nan is not a temperature", param_hint="--temp")
+    model = load_model(run, checkpoints)
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    warn_of_unknown(model, prompt)
+    guesses = model.reader().follow(prompt).characters(top, temperature)
+    if as_json:
+        for guess in guesses:
+            facts = {"character": guess.text, "probability": guess.probability, "end": guess.ends}
+            click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    for line in bars(guesses, shutil.get_terminal_size().columns):
+        click.echo(line)
+
+
+def bars(guesses: list[Any], width: int) -> list[str]:
+    """A line for each guess: its sign, its share, and a bar as long as the share."""
+    names = [f"{glyph(guess.text)} {named(guess.text)}".strip() for guess in guesses]
+    column = max(len(name) for name in names)
+    room = max(8, width - column - 12)
+    greatest = max(guess.probability for guess in guesses)
+    lines = []
+    for name, guess in zip(names, guesses, strict=True):
+        full, part = divmod(round(8 * room * guess.probability / greatest), 8)
+        bar = ("█" * full + _EIGHTHS[part] * bool(part))[:room]
+        lines.append(f"{name:{column}} {100 * guess.probability:7.2f} % {bar}".rstrip())
+    return lines

@@ -1,0 +1,96 @@
+"""The figures of a score, for people and for programs."""
+
+import json
+import math
+from typing import Any
+
+import click
+import numpy as np
+
+from charrnn.cli.progress import progress_bar
+from charrnn.generation.dynamic import DEFAULT_RATES, Rates
+from charrnn.scoring.protocols import score_dynamic, score_stateful, score_windows
+from charrnn.scoring.text import ReadyText
+
+
+def facts_of(
+    model: Any, text: ReadyText, nats: np.ndarray | None, streams: int, precision: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Score a text by the protocol asked for. nats: of every position, where they are known already."""
+    facts: dict[str, Any] = {
+        "file": text.name, "protocol": options["protocol"], "characters": len(text) - text.ends, "ends": text.ends,
+        "unknown": sum(text.unknown.values()), "bytes": text.bytes, "precision": precision,
+    }  # fmt: skip
+    with progress_bar("scoring") as progress:
+        if options["protocol"] == "windows":
+            windows = score_windows(model.network, text, options["windows"], options["seed"], precision, progress)
+            facts |= {"windows": windows.windows, "seed": options["seed"]}
+            facts |= _means(windows.nats_per_character, text) | {"standard_error_bits": windows.error / math.log(2)}
+        else:
+            score = (
+                score_stateful(model.network, text, streams, precision, progress)
+                if nats is None
+                else text.score(float(nats.sum(dtype=np.float64)))
+            )
+            facts |= {"streams": streams, "nats": score.nats} | _means(score.nats_per_character, text)
+    if options["dynamic"]:
+        facts["dynamic"] = _dynamic(model, text, options)
+    return facts
+
+
+def _dynamic(model: Any, text: ReadyText, options: dict[str, Any]) -> dict[str, Any]:
+    rates = Rates(
+        options["dynamic_rate"] or DEFAULT_RATES.learning,
+        DEFAULT_RATES.decay if options["dynamic_decay"] is None else options["dynamic_decay"],
+    )
+    with progress_bar("learning as it reads") as progress:
+        score = score_dynamic(model.network, text, rates, progress)
+    return {"rate": rates.learning, "decay": rates.decay, "nats": score.nats} | _means(score.nats_per_character, text)
+
+
+def _means(nats: float, text: ReadyText) -> dict[str, float]:
+    """The figures that follow from the mean nats a character."""
+    bits = nats / math.log(2)
+    return {
+        "bits_per_character": bits, "nats_per_character": nats, "perplexity": math.exp(nats),
+        "bits_per_byte": bits * len(text) / max(text.bytes, 1),
+    }  # fmt: skip
+
+
+def one_line(facts: dict[str, Any]) -> str:
+    """The result in short."""
+    size = facts["characters"]
+    return f"{facts['bits_per_character']:.3f} bits per character over {size:,} character{'s' * (size != 1)}"
+
+
+def echo(facts: dict[str, Any], as_json: bool) -> None:
+    """Write the figures."""
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+        return
+    for name, value in _rows(facts):
+        click.echo(f"{name:20}{value}")
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    ends = f" and {facts['ends']:,} end{'s' * (facts['ends'] != 1)} of documents" if facts["ends"] else ""
+    if facts["protocol"] == "windows":
+        how = f"windows: the mean over {facts['windows']:,} cold starts of 256 characters, seed {facts['seed']}"
+        error = f" ± {facts['standard_error_bits']:.3f}" if facts["windows"] > 1 else ""
+    else:
+        streams = facts["streams"]
+        how, error = f"stateful: one pass, {streams} stream{'s' * (streams != 1)}", ""
+    rows = [
+        ("bits per character", f"{facts['bits_per_character']:.3f}{error}"),
+        ("nats per character", f"{facts['nats_per_character']:.4f}"),
+        ("perplexity", f"{facts['perplexity']:.3f}"),
+        ("bits per byte", f"{facts['bits_per_byte']:.3f}"),
+        ("characters", f"{facts['characters']:,}{ends}"),
+        ("unknown", f"{facts['unknown']:,}"),
+        ("protocol", how),
+    ]
+    if dynamic := facts.get("dynamic"):
+        rows.append(("dynamic evaluation", "the model goes on learning as it reads:"))
+        rows.append(("  bits per character", f"{dynamic['bits_per_character']:.3f}"))
+        rows.append(("  nats per character", f"{dynamic['nats_per_character']:.4f}"))
+    return rows
