@@ -98,7 +98,7 @@ class Reader:
     def likeliest(self, length: int) -> Guess:
         """The likeliest character, then the likeliest after it, and so on, with the probability of all together."""
         found = ahead.likeliest(self.prepared, self.marks[-1].place, length, self.precision)
-        return Guess(self._text(found.ids), math.exp(found.likelihood), found.ids[-1] == EOS)
+        return Guess(self._text(found.ids), math.exp(found.likelihood), found.ids[-1:] == (EOS,))
 
     def _text(self, ids: tuple[int, ...]) -> str:
         return self.vocabulary.decode(np.array(ids))

@@ -1,0 +1,28 @@
+"""Every character can be seen, and none acts on the terminal."""
+
+import sys
+
+import pytest
+
+from charrnn.cli.glyphs import glyph, named, visible
+
+
+@pytest.mark.parametrize(
+    ("character", "sign"),
+    [("a", "a"), ("日", "日"), (" ", "␣"), ("\n", "↵"), ("\t", "⇥"), ("\r", "␍"), ("\x07", "␇"), ("\x1b", "␛"), 
+     ("\x7f", "␡"),
+     ("\x9b", "<U+009B>"), ("\N{ZERO WIDTH SPACE}", "<U+200B>"), ("\N{COMBINING ACUTE ACCENT}", "◌\u0301"), ("", "¶"),
+     ("\ud800", "<U+D800>"), ("\N{RIGHT-TO-LEFT OVERRIDE}", "<U+202E>")],
+)  # fmt: skip
+def test_signs(character: str, sign: str) -> None:
+    assert glyph(character) == sign
+
+
+def test_nothing_that_is_shown_is_a_control_character() -> None:
+    for code in range(0, sys.maxunicode + 1, 7):
+        assert all(sign.isprintable() or sign == "◌" for sign in glyph(chr(code)).replace("◌", "")[:1])
+
+
+def test_spaces_stay_in_a_text() -> None:
+    assert visible("a b\x1b[1m\nc") == "a b␛[1m↵c"
+    assert (named(""), named(" "), named("a")) == ("end of text", "space", "")

@@ -1,0 +1,121 @@
+"""`charrnn write`: its steps by tables, its keys in this process, and once as a person runs it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from charrnn.cli.write import Choice, Writing, after, label_of, offered, tail_of, write_together
+from charrnn.reader import Guess
+
+OFFERS = [Guess(" the", 0.5), Guess(".", 0.2), Guess("", 0.1, True)]
+START = Writing("once", ("", "on"))
+STEPS = [
+    (Choice("pick", 0), Writing("once the", ("", "on", "once")), True),
+    (Choice("pick", 2), START, False),
+    (Choice("pick", 7), START, True),
+    (Choice("type", text="\nhi"), Writing("once\nhi", ("", "on", "once")), True),
+    (Choice("type"), START, True),
+    (Choice("undo"), Writing("on", ("",)), True),
+    (Choice("leave"), START, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("choice", "writing", "going"), STEPS, ids=[f"{step[0].kind} {step[0].number}" for step in STEPS]
+)
+def test_a_step(choice: Choice, writing: Writing, going: bool) -> None:
+    assert after(START, choice, OFFERS) == (writing, going)
+
+
+def test_undo_stops_at_the_beginning() -> None:
+    assert Writing("x").undone() == Writing("x")
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ("1\x04", "1"), ("2\x04", "2"), ("12\x04", "12"), ("\r\x04", "1"), ("1\x7f\x04", ""), ("1\x1a\x04", ""),
+        ("fad\r\x04", "fad"), ("fad\r1\x7f\x7f\x04", ""), ("a1\r\x04", "a1"), ("\x111\r\x04", "<1>"), ("\x03\x04", ""),
+        ("a\x1b\rb\r\x04", "a\nb"),
+    ],
+)  # fmt: skip
+def test_keys(letters: Any, keys: str, text: str) -> None:
+    """`text` holds a digit for an offer taken, and `<1>` for the digit itself."""
+    reader, expected = letters.reader(), ""
+    if text == "<1>":
+        expected = "1"
+    else:
+        for character in text:
+            taken = character.isdigit() and text[0].isdigit()
+            expected += reader.follow(expected).characters(4)[int(character) - 1].text if taken else character
+    with create_pipe_input() as pipe:
+        pipe.send_text(keys)
+        assert write_together(reader, Writing(), "character", 4, input=pipe, output=DummyOutput()) == expected
+
+
+def test_words_are_offered_and_the_text_is_saved_at_every_step(letters: Any, tmp_path: Path) -> None:
+    first = letters.reader().follow("ab").words(3)[0].text
+    with create_pipe_input() as pipe:
+        pipe.send_text("1\x04")
+        text = write_together(
+            letters.reader(), Writing("ab"), "word", 3, tmp_path / "story.txt", input=pipe, output=DummyOutput()
+        )
+    assert text == "ab" + first == (tmp_path / "story.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize("width", [10, 44, 80])
+def test_offers_fit_the_terminal(width: int) -> None:
+    offers = [*OFFERS, Guess(" a-very-long-word-that-is-longer-than-the-terminal", 0.9)]
+    lines = "".join(fragment[1] for fragment in offered(offers, width)).split("\n")
+    assert len(lines) == 5
+    if width >= 44:
+        assert all(len(line) <= width for line in lines)
+    assert lines[0].split()[:3] == ["1", "the", "50.0"] or width < 44
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [(" the", "the"), ("", "¶ end of text"), (" ", "␣ space"), ("\n", "↵ newline"), ("é", "é"), ("\x1b", "␛")],
+)
+def test_labels(text: str, label: str) -> None:
+    assert label_of(text) == label
+
+
+def test_the_tail_of_a_long_text() -> None:
+    assert tail_of("a\nb", 20) == "a\nb"
+    assert tail_of("x" * 500, 20) == "…" + "x" * 159
+    assert tail_of("\n".join(map(str, range(20))), 20).split("\n") == [str(n) for n in range(12, 20)]
+
+
+def test_without_a_terminal_it_says_so(charrnn: Callable[..., Result]) -> None:
+    done = charrnn("write", stdin="1\n")
+    assert done.exit_code == 2 and "needs a terminal" in done.stderr
+
+
+def test_as_a_person_runs_it(letter_runs: Path, tmp_path: Path, letters: Any) -> None:
+    import pexpect
+
+    story = tmp_path / "story.txt"
+    arguments = ["-m", "charrnn", "write", "letters", "--by", "character", "--prompt", "ab", "--out", str(story)]
+    child = pexpect.spawn(
+        sys.executable,
+        [*arguments, "--checkpoints", str(letter_runs)],
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(24, 80),
+    )
+    child.expect("digit takes")
+    child.send("1")
+    child.expect("digit takes")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    written = "ab" + letters.reader().follow("ab").characters(1)[0].text
+    assert (child.exitstatus, story.read_text("utf-8")) == (0, written)
+    assert written.strip() in child.before
