@@ -21,11 +21,11 @@ def test_the_distribution_is_the_models(charrnn: Callable[..., Result], letters:
 
 
 def test_bars_are_shown_and_control_characters_named(charrnn: Callable[..., Result]) -> None:
-    lines = charrnn("next", "a", "--run", "letters", "--top", "9").stdout.splitlines()
-    assert len(lines) == 9 and all(len(line) <= 80 for line in lines)
+    lines = charrnn("next", "a", "--run", "letters", "--top", "99").stdout.splitlines()
+    assert len(lines) == 10 and all(len(line) <= 80 for line in lines)
     assert any(line.startswith("↵ newline ") for line in lines) and any("␣ space " in line for line in lines)
     assert any("¶ end of text" in line for line in lines)
-    assert len(charrnn("next").stdout.splitlines()) == 8  # how a text may begin; all that the model knows
+    assert len(charrnn("next").stdout.splitlines()) == 9  # how a text may begin; all that the model knows
     assert charrnn("next", "-", stdin="a").stdout == charrnn("next", "a").stdout
 
 

@@ -71,6 +71,13 @@ def test_protocols_are_told_apart(charrnn: Callable[..., Result]) -> None:
     assert "dynamic evaluation" in charrnn("score", "letters", "long.txt", "--dynamic").stdout
 
 
+def test_the_defaults_that_the_help_tells_are_the_real_ones(charrnn: Callable[..., Result]) -> None:
+    from charrnn.generation.dynamic import DEFAULT_RATES
+
+    told = re.findall(r"--dynamic-\w+ X.*?\[default: ([\d.]+)\]", charrnn("score", "--help").stdout, re.DOTALL)
+    assert tuple(map(float, told)) == DEFAULT_RATES
+
+
 def test_lines_come_oddest_first(charrnn: Callable[..., Result], file: Path, letters: Any) -> None:
     rows = [
         json.loads(row) for row in charrnn("score", "letters", "text.txt", "--by", "line", "--json").stdout.splitlines()

@@ -1,6 +1,5 @@
 """`charrnn write`: its steps by tables, its keys in this process, and once as a person runs it."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,24 +97,14 @@ def test_without_a_terminal_it_says_so(charrnn: Callable[..., Result]) -> None:
     assert done.exit_code == 2 and "needs a terminal" in done.stderr
 
 
-def test_as_a_person_runs_it(letter_runs: Path, tmp_path: Path, letters: Any) -> None:
-    import pexpect
-
+def test_as_a_person_runs_it(open_terminal: Callable[..., Any], tmp_path: Path, letters: Any) -> None:
     story = tmp_path / "story.txt"
-    arguments = ["-m", "charrnn", "write", "letters", "--by", "character", "--prompt", "ab", "--out", str(story)]
-    child = pexpect.spawn(
-        sys.executable,
-        [*arguments, "--checkpoints", str(letter_runs)],
-        encoding="utf-8",
-        timeout=60,
-        dimensions=(24, 80),
-    )
-    child.expect("digit takes")
-    child.send("1")
-    child.expect("digit takes")
-    child.sendeof()
-    child.expect(pexpect.EOF)
-    child.close()
+    terminal = open_terminal("write", "letters", "--by", "character", "--prompt", "ab", "--out", str(story))
+    terminal.expect("digit takes")
+    terminal.send("1")
+    terminal.expect("digit takes")
+    terminal.send("\x04")
+    code, shown = terminal.leave()
     written = "ab" + letters.reader().follow("ab").characters(1)[0].text
-    assert (child.exitstatus, story.read_text("utf-8")) == (0, written)
-    assert written.strip() in child.before
+    assert (code, story.read_text("utf-8")) == (0, written)
+    assert written.strip() in shown and "3 characters" in shown

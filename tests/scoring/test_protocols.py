@@ -74,7 +74,7 @@ def test_dynamic_learns_a_text_that_repeats(letters: Model, make_text: Callable[
     text = make_text(letters, "abcdef\n" * 150)
     static = score_stateful(letters.network, text, 1, "float32")
     assert score_dynamic(letters.network, text, Rates(0.0, 0.0)).nats == pytest.approx(static.nats, rel=1e-5)
-    assert score_dynamic(letters.network, text, Rates(0.005, 0.0)).nats < 0.8 * static.nats
+    assert score_dynamic(letters.network, text, Rates(0.02, 0.0)).nats < 0.8 * static.nats
 
 
 def test_unknown_characters_are_counted(letters: Model, make_text: Callable[..., ReadyText]) -> None:

@@ -43,13 +43,13 @@ _STDIN = "-"
     "--dynamic-rate",
     type=click.FloatRange(0, min_open=True),
     metavar="X",
-    help="How fast --dynamic learns.  [default: 0.0005]",
+    help="How fast --dynamic learns.  [default: 0.0006]",
 )
 @click.option(
     "--dynamic-decay",
     type=click.FloatRange(0, 1),
     metavar="X",
-    help="How strongly --dynamic returns to the weights it came with.  [default: 0.003]",
+    help="How strongly --dynamic returns to the weights it came with.  [default: 0.001]",
 )
 @click.option(
     "--by",
