@@ -30,3 +30,11 @@ def visible(text: str) -> str:
 def named(character: str) -> str:
     """What a character that has no look of its own is called, else nothing."""
     return "end of text" if not character else _NAMES.get(character, "")
+
+
+def percent(share: float) -> str:
+    """A probability in two digits or so."""
+    value = 100 * share
+    if value < 0.1:
+        return "<0.1%"
+    return f"{value:.0f}%" if value >= 9.95 else f"{value:.1f}%"

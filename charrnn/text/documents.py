@@ -161,4 +161,4 @@ def require_documents(count: int, names: Sequence[Path]) -> None:
     """Raise CorpusError when the files hold no document at all."""
     if not count:
         which = str(names[0]) if len(names) == 1 else f"the {len(names)} files"
-        raise CorpusError(f"{which}: empty; a corpus needs some text")
+        raise CorpusError(f"{which}: empty; give a text with something in it")

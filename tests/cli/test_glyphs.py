@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from charrnn.cli.glyphs import glyph, named, visible
+from charrnn.cli.glyphs import glyph, named, percent, visible
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,11 @@ def test_nothing_that_is_shown_is_a_control_character() -> None:
 def test_spaces_stay_in_a_text() -> None:
     assert visible("a b\x1b[1m\nc") == "a b␛[1m↵c"
     assert (named(""), named(" "), named("a")) == ("end of text", "space", "")
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(1.0, "100%"), (0.434, "43%"), (0.0996, "10%"), (0.0421, "4.2%"), (0.001, "0.1%"), (1e-9, "<0.1%")],
+)
+def test_percentages(share: float, said: str) -> None:
+    assert percent(share) == said

@@ -33,8 +33,8 @@ def test_the_figures_are_those_of_the_model(charrnn: Callable[..., Result], file
     assert facts["bits_per_byte"] == pytest.approx(score.bits_per_byte, rel=1e-5)
     assert (facts["characters"], facts["ends"], facts["unknown"], facts["protocol"]) == (21, 0, 0, "stateful")
     shown = charrnn("score", "letters", "text.txt").stdout
-    assert f"bits per character  {score.bits_per_character:.3f}" in shown
-    assert "protocol            stateful: one pass, 1 stream" in shown
+    assert f"bits per character    {score.bits_per_character:.3f}" in shown
+    assert "protocol              stateful: one pass, 1 stream" in shown
 
 
 def test_documents_are_those_of_the_run(charrnn: Callable[..., Result], file: Path, letter_lines: Any) -> None:
@@ -61,7 +61,7 @@ def test_one_argument_is_a_run_or_else_a_file(charrnn: Callable[..., Result], fi
 def test_protocols_are_told_apart(charrnn: Callable[..., Result]) -> None:
     Path("long.txt").write_text(TEXT * 20, "utf-8")
     windows = charrnn("score", "letters", "long.txt", "--protocol", "windows", "--windows", "20", "--seed", "4")
-    assert re.search(r"bits per character  \d\.\d{3} ± 0\.\d{3}", windows.stdout)
+    assert re.search(r"bits per character    \d\.\d{3} ± 0\.\d{3}", windows.stdout)
     assert "the mean over 20 cold starts of 256 characters, seed 4" in windows.stdout
     dynamic = json.loads(
         charrnn("score", "letters", "long.txt", "--dynamic", "--dynamic-rate", "0.003", "--json").stdout

@@ -133,7 +133,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n\n\r\n"])
 def test_empty_texts_are_refused(make_corpus: MakeCorpus, content: bytes) -> None:
-    with pytest.raises(CorpusError, match="empty; a corpus needs some text"):
+    with pytest.raises(CorpusError, match="empty; give a text with something in it"):
         make_corpus(content, documents="line")
     with pytest.raises(CorpusError, match="the 2 files: empty"):
         make_corpus(content, b"", documents="paragraph")

@@ -10,18 +10,30 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
 from charrnn.cli.complete.commands import is_command
 from charrnn.cli.complete.forecast import Forecast, Forecaster, Question
-from charrnn.cli.glyphs import END, visible
+from charrnn.cli.glyphs import END, NEWLINE, percent, visible
 from charrnn.reader import Reader
 
 _STYLE = Style.from_dict({
     "auto-suggestion": "fg:#888888", "before": "fg:#888888", "bottom-toolbar": "noreverse fg:#888888",
     "chosen": "reverse",
 })  # fmt: skip
+
+
+class VisibleLineBreaks(Processor):
+    """Shows a line break in the ghost text by a sign; in the text itself it breaks the line."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        """The line with its signs."""
+        shown: StyleAndTextTuples = [
+            (style, text.replace("\n", NEWLINE)) for style, text, *_ in transformation_input.fragments
+        ]
+        return Transformation(shown)
 
 
 class Prompt:
@@ -43,7 +55,8 @@ class Prompt:
         self.forecaster = Forecaster(make_reader, self._answered)
         self.session: PromptSession[str] = PromptSession(
             history=history, multiline=True, key_bindings=self._bindings(), bottom_toolbar=self._toolbar,
-            style=_STYLE, input=input, output=output, prompt_continuation="", reserve_space_for_menu=0,
+            style=_STYLE, input=input, output=output, prompt_continuation="", input_processors=[VisibleLineBreaks()],
+            reserve_space_for_menu=0,
         )  # fmt: skip
         self.session.app.erase_when_done = True
         self.session.default_buffer.on_text_changed += self._changed
@@ -155,7 +168,7 @@ def fitting(parts: list[str], width: int) -> str:
 
 def alternatives(forecast: Forecast, chosen: int, width: int) -> StyleAndTextTuples:
     """The next words and their probabilities in one row, the chosen one marked; the row begins where it is seen."""
-    labels = [f" {visible(word.text.strip(' ')) or END} {100 * word.probability:.0f}% " for word in forecast.words]
+    labels = [f" {visible(word.text.strip(' ')) or END} {percent(word.probability)} " for word in forecast.words]
     first = 0
     while first < chosen and sum(len(label) for label in labels[first : chosen + 1]) > width:
         first += 1

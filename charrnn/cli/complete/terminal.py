@@ -1,5 +1,8 @@
 """The loop at a terminal: ask, obey or draw, and again."""
 
+import threading
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from charrnn.cli.complete.commands import as_text, is_command, obey
 from charrnn.cli.complete.prompt import Prompt
 from charrnn.cli.complete.session import Session, Turn
 from charrnn.config import SampleConfig
+from charrnn.errors import CharrnnError
 from charrnn.text.corpus import usable_cache_folder
 
 
@@ -35,7 +39,19 @@ class Terminal:
         self._prompt = self._make_prompt()
 
     def _make_prompt(self) -> Prompt:
+        self._warming = threading.Thread(target=self._warm, args=(self.model,), name="warm", daemon=True)
+        self._warming.start()
         return Prompt(self.model.reader, self._history, self.bar, self._input, self._output)
+
+    def _warm(self, model: Any) -> None:
+        """Draw a little for nobody, so that what drawing needs is compiled before the first Enter."""
+        with suppress(CharrnnError):  # the same error comes when a person draws
+            for _ in islice(model.stream(**self.session.settings), 2):
+                pass
+
+    def _close(self) -> None:
+        self._prompt.close()
+        self._warming.join()
 
     def bar(self, bits: float | None) -> list[str]:
         """The parts of the bottom bar, the most important first."""
@@ -65,7 +81,7 @@ class Terminal:
                 if not self._take(line):
                     return
         finally:
-            self._prompt.close()
+            self._close()
 
     def _take(self, line: str) -> bool:
         """Obey a command or draw after a text; False to leave."""
@@ -81,7 +97,7 @@ class Terminal:
             return True
         model = carry_out(outcome, self.model, self.checkpoints)
         if model is not self.model:
-            self._prompt.close()
+            self._close()
             self.model, self.speed = model, 0.0
             self._prompt = self._make_prompt()
         return True

@@ -69,7 +69,7 @@ def echo(facts: dict[str, Any], as_json: bool) -> None:
         click.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
         return
     for name, value in _rows(facts):
-        click.echo(f"{name:20}{value}")
+        click.echo(f"{name:22}{value}")
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
