@@ -115,7 +115,9 @@ def start(
     training = dataclasses.replace(training, precision=resolve_precision(training.precision))
     sources = tuple(source if source == "-" else str(_absolute(source)) for source in corpus)
     origin = ancestor.origin if ancestor else None
-    config = RunConfig(sources, prepared.fingerprint, data, model, training, _versions(), origin, parts.train.whole_documents)
+    config = RunConfig(
+        sources, prepared.fingerprint, data, model, training, _versions(), origin, parts.train.whole_documents
+    )
     network = adapted_network(ancestor, vocabulary, training.seed) if ancestor else None
     if ancestor:
         new = vocabulary.size - known.size
