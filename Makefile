@@ -42,6 +42,7 @@ type: .venv/.test-ready
 bench: .venv/.bench-ready
 	$(BIN)/python -m benchmarks.train_speed
 	$(BIN)/python -m benchmarks.sample_speed
+	$(BIN)/python -m benchmarks.score_speed corpora/fables.txt
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.prepare_corpus corpora/fables.txt
 	$(BIN)/python -m benchmarks.quality fables --minutes 1 --seeds 1

@@ -84,7 +84,7 @@ def test_file_is_not_long(file: Path) -> None:
     assert len(file.read_text("utf-8").splitlines()) <= LONGEST_FILE
 
 
-@pytest.mark.parametrize("command", ["", "train", "sample", "complete", "bench gradients"])
+@pytest.mark.parametrize("command", ["", "train", "sample", "complete", "write", "score", "next", "bench gradients"])
 def test_help_imports_neither_jax_nor_numpy(command: str) -> None:
     script = (
         "import sys; from charrnn.cli.main import cli\n"

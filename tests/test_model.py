@@ -6,6 +6,8 @@ import pytest
 
 import charrnn
 from charrnn.errors import ConfigError, RunNotFoundError
+from charrnn.scoring.protocols import score_stateful
+from charrnn.scoring.text import open_part
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
 
@@ -51,6 +53,19 @@ def test_a_batch_draws_what_each_row_draws_alone(model) -> None:
 def test_log_probability_is_the_score_of_the_text(model) -> None:
     drawn = model.sample(seed=2, temperature=1.3, length=25, ignore_eos=True)[0]
     assert -drawn.log_probability == pytest.approx(model.score(drawn.text).nats, rel=1e-3)
+
+
+def test_a_text_that_ended_by_itself_is_scored_with_its_end(model) -> None:
+    drawn = next(sample for sample in model.sample(n=8, seed=3, temperature=1.2) if sample.ended == "eos")
+    assert -drawn.log_probability == pytest.approx(model.score(drawn.text, end=True).nats, rel=1e-3)
+
+
+def test_the_validation_part_scores_what_validation_said(model) -> None:
+    with open_part(model.config, model.vocabulary, "validation") as text:
+        score = score_stateful(model.network, text, text.streams, "float32")
+    assert model.config.whole_documents is True and text.ends > 0
+    assert score.nats_per_character == pytest.approx(model.validation["nats"], rel=0.02)  # that may be bfloat16's
+    assert score.bytes == score.characters + score.ends
 
 
 def test_scores_of_any_length_add_up(model) -> None:

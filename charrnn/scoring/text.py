@@ -15,9 +15,11 @@ import numpy as np
 
 from charrnn.config import RunConfig
 from charrnn.errors import CorpusError
+from charrnn.parts import part_of
 from charrnn.scoring.figures import Score
 from charrnn.text.batches import Positions
 from charrnn.text.corpus import prepare
+from charrnn.text.selection import Part
 from charrnn.text.vocabulary import UNK, Vocabulary
 from charrnn.text.whole import WholeText
 
@@ -55,7 +57,7 @@ class ReadyText:
     @property
     def ends(self) -> int:
         """How many of the positions are a document's end."""
-        return len(self.whole.corpus.spans) * self.whole.ended
+        return self.whole.document_count * self.whole.ended
 
     def score(self, nats: float) -> Score:
         """The figures when all of it costs so many nats."""
@@ -84,15 +86,22 @@ def open_text(
             )  # fmt: skip
         except CorpusError as error:  # what came by a pipe is no file that a person knows
             raise CorpusError(re.sub(rf"{re.escape(folder)}\S*?\.txt", "standard input", str(error))) from error
-        whole = WholeText.of(corpus, config.documents_end)
-        counts, ids = whole.symbol_counts(), vocabulary.ids_of_code_points(corpus.alphabet)
-        unknown = {chr(corpus.alphabet[i]): int(counts[i]) for i in np.flatnonzero((ids == UNK) & (counts > 0))}
-        positions = Positions.of(whole, vocabulary)
-        yield ReadyText(
-            "standard input" if str(source) == "-" else str(source),
-            whole,
-            positions,
-            unknown,
-            whole.utf8_bytes(),
-            Path(folder),
-        )
+        name = "standard input" if str(source) == "-" else str(source)
+        yield _ready(name, WholeText.of(corpus, config.documents_end), vocabulary, Path(folder))
+
+
+@contextmanager
+def open_part(config: RunConfig, vocabulary: Vocabulary, part: Part) -> Iterator[ReadyText]:
+    """One part of the corpus that a run learnt: "train", "validation" or "test".
+
+    Raises CorpusError when the text is gone, ConfigError when nothing was kept back for a test.
+    """
+    whole = WholeText.of_selection(part_of(config, part))
+    with tempfile.TemporaryDirectory(prefix="charrnn-score-") as folder:
+        yield _ready(f"the {part} part", whole, vocabulary, Path(folder))
+
+
+def _ready(name: str, whole: WholeText, vocabulary: Vocabulary, folder: Path) -> ReadyText:
+    counts, ids = whole.symbol_counts(), vocabulary.ids_of_code_points(whole.corpus.alphabet)
+    unknown = {chr(whole.corpus.alphabet[i]): int(counts[i]) for i in np.flatnonzero((ids == UNK) & (counts > 0))}
+    return ReadyText(name, whole, Positions.of(whole, vocabulary), unknown, whole.utf8_bytes(), folder)

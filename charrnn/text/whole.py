@@ -29,14 +29,20 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class WholeText(Selection):
-    """All documents of a corpus in their own order; each ends in EOS if `ended`."""
+    """All documents of a corpus, or of one part of it, in their own order; each ends in EOS if `ended`."""
 
     ended: bool = True
+    of_part: Selection | None = None
 
     @classmethod
     def of(cls, corpus: Corpus, ended: bool) -> "WholeText":
         """All of a prepared corpus."""
-        return cls(corpus, "validation", 1.0, 0, ended)
+        return cls(corpus, "validation", 1.0, 0, ended=ended)
+
+    @classmethod
+    def of_selection(cls, part: Selection) -> "WholeText":
+        """One part of a corpus."""
+        return cls(part.corpus, part.part, 1.0, 0, ended=part.whole_documents, of_part=part)
 
     @property
     def whole_documents(self) -> bool:
@@ -45,8 +51,15 @@ class WholeText(Selection):
 
     def shard(self, index: int) -> np.ndarray:
         """The `[n, 2]` spans of one shard."""
+        if self.of_part is not None:
+            return self.of_part.shard(index)
         first = index * SHARD
         return read_rows(self.corpus.spans, first, min(first + SHARD, len(self.corpus.spans)))
+
+    @property
+    def document_count(self) -> int:
+        """How many documents there are."""
+        return sum(len(self.shard(index)) for index in range(self.shard_count))
 
     def blocks(self) -> Iterator[Block]:
         """All positions in order, in blocks that fit in memory."""
@@ -87,8 +100,10 @@ class WholeText(Selection):
         return np.concatenate(found)
 
     def utf8_bytes(self) -> int:
-        """Bytes of the text in UTF-8, separators included."""
+        """Bytes of the text in UTF-8, with what separates its documents; in a part of a corpus, a byte for each end."""
         widths = 1 + np.searchsorted([0x80, 0x800, 0x10000], self.corpus.alphabet, "right")
+        if self.of_part is not None:
+            return int(self.symbol_counts() @ widths) + self.document_count * self.ended
         counts = np.zeros(len(widths), np.int64)
         for begin in range(0, self.corpus.characters, _BLOCK):
             block = read_rows(self.corpus.symbols, begin, min(begin + _BLOCK, self.corpus.characters))

@@ -210,6 +210,8 @@ REFUSED = [
     (("letters", "good.txt", "--html", "no/page.html"), "--html no/page.html: cannot be written"),
     (("letters", "good.txt", "--encoding", "klingon"), "no such text encoding"),
     (("letters", "good.txt", "--compare", "a", "b"), "--compare takes its two texts"),
+    (("letters", "good.txt", "--part", "test"), "--part scores the run's own corpus"),
+    (("letters", "--part", "test"), "kept no text back for a test"),
     (("letters", "--compare", "a", ""), "one of them is empty"),
     (("letters", "good.txt", "--streams", "0"), "--streams"),
 ]

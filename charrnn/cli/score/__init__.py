@@ -19,6 +19,11 @@ _STDIN = "-"
 @click.argument("file", required=False, metavar="[FILE|-]")
 @checkpoints_option
 @click.option(
+    "--part",
+    type=click.Choice(("train", "validation", "test")),
+    help="Score a part of the run's own corpus instead of a file.",
+)
+@click.option(
     "--protocol",
     type=click.Choice(("stateful", "windows")),
     default="stateful",
@@ -92,7 +97,7 @@ def score(run: str | None, file: str | None, checkpoints: Path, **options: Any) 
     """
     _check(file, options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go too
-    run, file = _run_and_file(run, file, checkpoints, bool(options["compare"]))
+    run, file = _run_and_file(run, file, checkpoints, bool(options["compare"] or options["part"]))
     from charrnn.training.devices import use_every_core
 
     use_every_core()
@@ -102,6 +107,8 @@ def score(run: str | None, file: str | None, checkpoints: Path, **options: Any) 
 
         first, second = options["compare"]
         return compare(model, first, second, options["as_json"])
+    if options["part"]:
+        return _score_part(model, options)
     if file == _STDIN and sys.stdin.isatty():
         click.echo("type or paste a text; Ctrl-D ends it", err=True)
     return _score_file(model, file or _STDIN, options)
@@ -113,6 +120,10 @@ def _check(file: str | None, options: dict[str, Any]) -> None:
     others = [*views, *(["dynamic"] if options["dynamic"] else [])]
     if options["compare"] and (others or file or options["protocol"] == "windows"):
         raise ConfigError("--compare takes its two texts and nothing else to score")
+    if options["part"] and (options["compare"] or file or options["encoding"] or options["errors"]):
+        raise ConfigError(
+            "--part scores the run's own corpus; give it without a file, --compare, --encoding and --errors"
+        )
     if options["protocol"] == "windows" and others:
         raise ConfigError(f"--protocol windows gives one figure; --{others[0]} needs --protocol stateful")
     if options["top"] and options["by"] != "line":
@@ -123,11 +134,11 @@ def _check(file: str | None, options: dict[str, Any]) -> None:
         raise ConfigError("--dynamic-rate and --dynamic-decay are for --dynamic")
 
 
-def _run_and_file(run: str | None, file: str | None, checkpoints: Path, compares: bool) -> tuple[str | None, str]:
+def _run_and_file(run: str | None, file: str | None, checkpoints: Path, needs_no_file: bool) -> tuple[str | None, str]:
     """Which argument is which: one alone is the run if it names one, else the file."""
     from charrnn.checkpoint import find_run
 
-    if run is None or file is not None or compares:
+    if run is None or file is not None or needs_no_file:
         return run, file or _STDIN
     if run == _STDIN:
         return None, run
@@ -138,6 +149,14 @@ def _run_and_file(run: str | None, file: str | None, checkpoints: Path, compares
             raise RunNotFoundError(f"{run}: neither a file nor a run ({error})") from None
         return None, run
     return run, _STDIN
+
+
+def _score_part(model: Any, options: dict[str, Any]) -> None:
+    from charrnn.scoring.text import open_part
+
+    with open_part(model.config, model.vocabulary, options["part"]) as text:
+        _warn(text.unknown)
+        _report(model, text, options)
 
 
 def _score_file(model: Any, file: str, options: dict[str, Any]) -> None:
