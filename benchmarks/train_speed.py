@@ -5,12 +5,13 @@
 Every contender is a process of its own that waits for its turn: round by round they take turns, each
 for about a second, and the medians over the rounds are compared. A step is forward, backward, clip
 and Adam on random ids, V = 65. PyTorch reads one-hot vectors with `nn.LSTM` or `nn.GRU`, in float32
-and under bfloat16 autocast.
+and under bfloat16 autocast. Ours has the environment that `charrnn train` gives itself.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -22,9 +23,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from benchmarks.machine import describe, write_result
+from charrnn.cli.pages import SETTING
 
 VOCABULARY = 65
 ROUND_SECONDS = 1.0
+MOST_STEPS, SECONDS_A_CALL = 16, 0.25
+"""As many steps a call as the training loop takes."""
 
 
 @dataclass(frozen=True)
@@ -76,39 +80,46 @@ SHAPES = {
 }
 
 
-def charrnn_step(contender: Contender) -> Callable[[], float]:
-    """A function that takes one training step of ours and returns the loss."""
+def charrnn_steps(contender: Contender) -> Callable[[], int]:
+    """A function that takes some training steps of ours, in one call as the training loop does, and counts them."""
 
-    from charrnn.training.devices import keep_freed_memory, use_every_core
+    from charrnn.training.devices import use_every_core
 
     use_every_core()
-    keep_freed_memory()
     from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
     from charrnn.text.batches import Batch
-    from charrnn.training.step import StepSettings, initial_state, place, train_steps
+    from charrnn.training.step import StepSettings, initial_state, place, stack, train_steps
 
     model = ModelConfig(
         cell=contender.cell, num_layers=contender.layers, hidden_size=contender.hidden, embedding_size=0, dropout=0.0
     )  # type: ignore[arg-type]
     training = TrainingConfig(
-        batch_size=contender.batch, seq_length=contender.window, precision=contender.precision, weight_decay=0.0
+        batch_size=contender.batch,
+        seq_length=contender.window,
+        precision=contender.precision,
+        weight_decay=0.0,
+        ema=0.0,
     )  # type: ignore[arg-type]
     config = RunConfig(("random",), "", DataConfig(), model, training, {})
     settings = StepSettings.of(config)
     inputs, targets = _ids(contender)
-    batches = Batch(inputs[None], targets[None], np.zeros_like(inputs[None], bool))
-    rates, state = np.full(1, 1e-3, np.float32), place(initial_state(config, VOCABULARY), settings)
+    batches = stack([Batch(inputs, targets, np.zeros_like(inputs, bool))] * MOST_STEPS, MOST_STEPS)
+    rates, state = np.full(MOST_STEPS, 1e-3, np.float32), place(initial_state(config, VOCABULARY), settings)
+    count = 1
 
-    def step() -> float:
-        nonlocal state
-        state, losses, _ = train_steps(state, batches, rates, np.int32(1), settings)
-        return float(losses[0])
+    def steps() -> int:
+        nonlocal state, count
+        taken, started = count, time.perf_counter()
+        state, losses, _ = train_steps(state, batches, rates, np.int32(taken), settings)
+        float(losses[0])
+        count = max(1, min(MOST_STEPS, int(SECONDS_A_CALL * taken / (time.perf_counter() - started))))
+        return taken
 
-    return step
+    return steps
 
 
-def torch_step(contender: Contender) -> Callable[[], float]:
-    """The same for PyTorch."""
+def torch_step(contender: Contender) -> Callable[[], int]:
+    """The same for PyTorch, a step a call."""
     import torch
 
     torch.manual_seed(0)
@@ -120,7 +131,7 @@ def torch_step(contender: Contender) -> Callable[[], float]:
     zeros = torch.zeros(contender.layers, contender.batch, contender.hidden)
     state = (zeros, zeros) if contender.cell == "lstm" else zeros
 
-    def step() -> float:
+    def step() -> int:
         nonlocal state
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=contender.precision == "bfloat16"):
@@ -134,7 +145,8 @@ def torch_step(contender: Contender) -> Callable[[], float]:
         parts = after if isinstance(after, tuple) else (after,)
         detached = tuple(part.detach().float() for part in parts)
         state = detached if isinstance(after, tuple) else detached[0]
-        return loss.item()
+        loss.item()
+        return 1
 
     return step
 
@@ -146,15 +158,14 @@ def _ids(contender: Contender) -> tuple[np.ndarray, np.ndarray]:
 
 def work(contender: Contender) -> None:
     """The process of one contender: at every line read, a round; at the end, its peak memory."""
-    step = (charrnn_step if contender.library == "charrnn" else torch_step)(contender)
+    step = (charrnn_steps if contender.library == "charrnn" else torch_step)(contender)
     for _ in range(3):
         step()
     print("ready", flush=True)
     for _ in sys.stdin:
         steps, started = 0, time.perf_counter()
         while steps < 2 or time.perf_counter() - started < ROUND_SECONDS:
-            step()
-            steps += 1
+            steps += step()
         print((time.perf_counter() - started) / steps, flush=True)
     unit = 1 if sys.platform == "darwin" else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, flush=True)
@@ -165,7 +176,10 @@ class Worker:
 
     def __init__(self, contender: Contender):
         command = (sys.executable, "-m", "benchmarks.train_speed", "--work", json.dumps(asdict(contender)))
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, "GLIBC_TUNABLES": SETTING} if contender.library == "charrnn" else None
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.contender, self.seconds = contender, list[float]()
         assert self._answer() == "ready"
 

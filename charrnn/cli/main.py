@@ -11,6 +11,7 @@ from charrnn.cli.bench import bench
 from charrnn.cli.complete import complete
 from charrnn.cli.inspect import corpora, runs, show
 from charrnn.cli.next import next_
+from charrnn.cli.pages import start_again_with_huge_pages
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
@@ -64,6 +65,8 @@ for command in (train, sample, complete, write, score, next_, runs, show, corpor
 def main() -> None:
     """The entry point. An interrupt exits 130."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from XLA
+    if sys.argv[1:2] == ["train"]:
+        start_again_with_huge_pages()
     try:
         code = cli.main(prog_name="charrnn", standalone_mode=False) or 0
         sys.stdout.flush()

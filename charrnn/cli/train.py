@@ -68,10 +68,9 @@ def _train(
 
     from charrnn.cli.display import make_display, reading_progress
     from charrnn.trainer import start
-    from charrnn.training.devices import keep_compiled_programs, keep_freed_memory, use_every_core
+    from charrnn.training.devices import keep_compiled_programs, use_every_core
 
     use_every_core()
-    keep_freed_memory()
     keep_compiled_programs()
     console = Console(stderr=True, highlight=False)
     with reading_progress(console, quiet) as progress:

@@ -1,7 +1,5 @@
 """What the machine can do, as far as training must know it."""
 
-import contextlib
-import ctypes
 import os
 from pathlib import Path
 
@@ -38,7 +36,6 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 _MOST_CORES = 8
 
 
@@ -51,15 +48,3 @@ def use_every_core() -> None:
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", min(cores, _MOST_CORES))
-
-
-def keep_freed_memory() -> None:
-    """Let the process keep the memory that it frees, until it ends. To be called before JAX is first used.
-
-    glibc hands large blocks back to the kernel, and every call of a compiled program would get its
-    work space anew, page by page: a quarter of a training step's time at 2 layers of 512.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # no glibc, no such settings
-        set_option = ctypes.CDLL(None).mallopt
-        for option, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1)):
-            set_option(option, value)

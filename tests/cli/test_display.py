@@ -6,7 +6,6 @@ import io
 import pytest
 from rich.console import Console
 
-from charrnn.cli.complete import _command
 from charrnn.cli.display import LiveDisplay, clock, describe_overfit, sparkline
 from charrnn.cli.options import shown
 from charrnn.config import DataConfig, ModelConfig, Origin, RunConfig, TrainingConfig
@@ -66,14 +65,3 @@ def test_overfitting_is_told_with_what_would_help() -> None:
     tuned = dataclasses.replace(config, init_from=Origin("/old", ""), model=ModelConfig(hidden_size=256, dropout=0.6))
     tuned = dataclasses.replace(tuned, training=TrainingConfig(patience=4))
     assert describe_overfit(found, tuned).endswith("What would help: more text")  # nothing else may still be turned
-
-
-def test_commands_of_the_prompt_change_its_settings() -> None:
-    settings: dict = {}
-    assert "is now 0.5" in _command("/temp 0.5", settings)
-    assert settings == {"temperature": 0.5}
-    assert "must be at least 0" in _command("/temp -1", settings)
-    assert "takes a number" in _command("/length many", settings)
-    assert "temperature is 0.5" in _command("/temp", settings)
-    assert "Ctrl-D" in _command("/help", settings)
-    assert settings == {"temperature": 0.5}
