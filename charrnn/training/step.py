@@ -21,6 +21,8 @@ from charrnn.text.batches import Batch, ValidationBatches
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import make_optimizer
 
+_WINDOWS_AHEAD = 16
+
 
 class TrainState(NamedTuple):
     """All that a step depends on besides its batch and its learning rate.
@@ -185,8 +187,10 @@ def validate(
     network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
     carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(shards)
     for window in range(len(batches)):
-        if should_stop():
-            return None
+        if window % _WINDOWS_AHEAD == 0:
+            nats.block_until_ready()  # else all would be queued at once, and a stop wait for them
+            if should_stop():
+                return None
         carry, nats = validation_step(network, batches.batch(window), carry, nats, precision, shards)
     return float(nats.sum()) / len(batches.positions)
 
