@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint type bench clean
+.PHONY: setup demo test test-faults lint type bench clean
 
 setup: .venv/.test-ready
 
@@ -27,6 +27,9 @@ demo: .venv/.ready
 
 test: .venv/.test-ready
 	$(BIN)/python -m pytest -n 2 -q
+
+test-faults: .venv/.test-ready
+	CHARRNN_FAULTS=full $(BIN)/python -m pytest -q -s -m 'not slow' --timeout 900 tests/faults
 
 lint: .venv/.test-ready
 	$(BIN)/ruff check .

@@ -29,5 +29,9 @@ class CheckpointError(CharrnnError):
     """A run folder exists but cannot be read or written."""
 
 
+class StorageError(CharrnnError):
+    """A disk or a folder does not take what has to be written."""
+
+
 class TrainingError(CharrnnError):
     """Training cannot go on."""

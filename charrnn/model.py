@@ -104,4 +104,4 @@ def load(run: str | Path | None = None, checkpoints: str | Path = "checkpoints")
 
     Raises RunNotFoundError when there is none, CheckpointError when it cannot be read.
     """
-    return Model(*load_weights(find_run(None if run is None else str(run), Path(checkpoints))))
+    return Model(*load_weights(find_run(None if run is None else str(run), Path(checkpoints), to_read=True)))

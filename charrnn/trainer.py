@@ -2,7 +2,6 @@
 
 import dataclasses
 import platform
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,12 +10,13 @@ from typing import Any
 
 import jax
 
-from charrnn.checkpoint import RunFolder, check_name, find_run, free_name, list_runs
+from charrnn.checkpoint import Lock, RunFolder, check_name
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, from_options
-from charrnn.errors import ConfigError, CorpusError, RunNotFoundError
+from charrnn.errors import ConfigError, CorpusError
 from charrnn.fields import flag_of
 from charrnn.model import Model, load
 from charrnn.parts import split_as
+from charrnn.runs import candidates, check_writable, create_run, locked, run_to_continue, unfinished_step
 from charrnn.text.bundled import resolve_sources
 from charrnn.text.corpus import Corpus, find_prepared, prepare
 from charrnn.text.selection import vocabulary_of
@@ -32,8 +32,8 @@ from charrnn.training.fine_tuning import (
     reopen,
 )
 from charrnn.training.recipe import adapting, resolve, resolve_val_fraction
+from charrnn.training.task import CHANGEABLE, Task
 
-_CHANGEABLE = {"epochs", "steps", "minutes", "patience", "eval_every", "sample_every", "checkpoint_every"}
 _SAMPLE_CHARACTERS = 300
 
 
@@ -47,22 +47,26 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is ready to train. `notes` say what was noticed about the text on the way."""
+    """A run that is ready to train, and locked. `notes` say what was noticed on the way."""
 
-    task: loop.Task
+    task: Task
     corpus: Corpus
     notes: tuple[str, ...]
     resume: bool
+    lock: Lock
 
     def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[loop.Event | Sampled]:
-        """Train, yielding what happens; a sample follows every `sample_every` validations."""
+        """Train, yielding what happens; a sample follows every `sample_every` validations. Releases the lock."""
         validations, every = 0, self.task.config.training.sample_every
-        for event in loop.run(self.task, resume=self.resume, should_stop=should_stop):
-            yield event
-            if isinstance(event, loop.Validated):
-                validations += 1
-                if every and validations % every == 0:
-                    yield self._sample(event)
+        try:
+            for event in loop.run(self.task, resume=self.resume, should_stop=should_stop):
+                yield event
+                if isinstance(event, loop.Validated):
+                    validations += 1
+                    if every and validations % every == 0 and not should_stop():
+                        yield self._sample(event)
+        finally:
+            self.lock.release()
 
     def _sample(self, event: loop.Validated) -> Sampled:
         model = Model(self.task.config, self.task.vocabulary, event.network, {})
@@ -78,13 +82,16 @@ def start(
     checkpoints: Path = Path("checkpoints"),
     resume: bool = False,
     init_from: str | Path | None = None,
+    go_on: Callable[[str, int], bool] = lambda name, step: True,
     progress: Callable[[int, int], None] = lambda done, total: None,
     **options: Any,
 ) -> Job:
     """Prepare a new run, or the continuation of one, from the fields of the configurations.
 
     `init_from` is a run, its folder or a weights file to fine-tune: a new run starts from its network.
-    Raises ConfigError, CorpusError, RunNotFoundError or CheckpointError, before anything is trained.
+    go_on: asked, with the name and the last saved step, whether to go on with a run that was made
+    by the same call and is not finished; else a new one is begun. Raises ConfigError, CorpusError,
+    RunNotFoundError, CheckpointError or StorageError, before anything is trained.
     """
     _check_known(options)
     if run is not None:
@@ -97,8 +104,7 @@ def start(
         raise ConfigError(
             "give a text to learn: a file, a folder, - for a pipe, or a name that `charrnn corpora` lists"
         )
-    if run is not None and (checkpoints / run).exists():
-        raise ConfigError(f"--run {run}: {checkpoints / run} exists; give --resume to go on with it, or another name")
+    check_writable(checkpoints)
     ancestor = None if init_from is None else open_ancestor(str(init_from), checkpoints)
     data, model, training = _configurations(options, ancestor)
     prepared, data, notes = _prepare(corpus, data, progress)
@@ -117,8 +123,17 @@ def start(
         new = vocabulary.size - known.size
         joined = f"{new:,} new character{'s' * (new != 1)} joined its {known.size - FIRST_CHARACTER:,}"
         notes.append(f"starts from {ancestor.origin.run}; {joined}")
-    folder = RunFolder.create(checkpoints, run or free_name(checkpoints, _name_for(corpus)), config, vocabulary)
-    return Job(loop.Task.of(config, vocabulary, parts, folder, network), prepared, tuple(notes), False)
+    for folder in candidates(corpus, run, checkpoints):
+        task = Task.of(config, vocabulary, parts, folder, network)
+        step = unfinished_step(task)
+        if step is None:
+            continue
+        if not go_on(folder.name, step):
+            break
+        lock, more = locked(folder)
+        return Job(task, prepared, (*notes, *more), True, lock)
+    folder, lock = create_run(corpus, run, checkpoints, config, vocabulary)
+    return Job(Task.of(config, vocabulary, parts, folder, network), prepared, tuple(notes), False, lock)
 
 
 def _configurations(
@@ -158,23 +173,28 @@ def _continue(
     options: dict[str, Any],
     progress: Callable[[int, int], None],
 ) -> Job:
-    folder = _run_to_continue(corpus, run, checkpoints)
-    config, vocabulary = folder.config(), folder.vocabulary()
-    config = _with_changes(config, options)
-    if corpus or "-" not in config.corpus:
-        prepared, _, notes = _prepare(corpus or config.corpus, config.data, progress)
-    else:
-        prepared, notes = _piped_before(folder, config), []
-    if prepared.fingerprint != config.corpus_hash:
-        raise CorpusError(
-            f"the corpus is not the one that run {folder.name} learnt (its content changed); "
-            "give the old text back, or start a new run without --resume"
-        )
-    parts, network = split_as(prepared, config.data, config.training.seed), None
-    if config.init_from and not folder.steps():
-        network = adapted_network(reopen(config.init_from), vocabulary, config.training.seed)
-    folder.write_config(config)
-    return Job(loop.Task.of(config, vocabulary, parts, folder, network), prepared, tuple(notes), True)
+    folder = run_to_continue(corpus, run, checkpoints)
+    lock, notes = locked(folder)
+    try:
+        config, vocabulary = folder.config(), folder.vocabulary()
+        config = _with_changes(config, options)
+        if corpus or "-" not in config.corpus:
+            prepared, _, more = _prepare(corpus or config.corpus, config.data, progress)
+        else:
+            prepared, more = _piped_before(folder, config), []
+        if prepared.fingerprint != config.corpus_hash:
+            raise CorpusError(
+                f"the corpus is not the one that run {folder.name} learnt (its content changed); "
+                "give the old text back, or start a new run without --resume"
+            )
+        parts, network = split_as(prepared, config.data, config.training.seed), None
+        if config.init_from and not folder.steps():
+            network = adapted_network(reopen(config.init_from), vocabulary, config.training.seed)
+        folder.write_config(config)
+    except BaseException:
+        lock.release()
+        raise
+    return Job(Task.of(config, vocabulary, parts, folder, network), prepared, (*notes, *more), True, lock)
 
 
 def _piped_before(folder: RunFolder, config: RunConfig) -> Corpus:
@@ -189,30 +209,16 @@ def _piped_before(folder: RunFolder, config: RunConfig) -> Corpus:
     return prepared
 
 
-def _run_to_continue(corpus: tuple[str, ...], run: str | None, checkpoints: Path) -> RunFolder:
-    """The named run, else the newest, else (with a corpus) the newest that is named after the corpus."""
-    if run is None and corpus:
-        stem = re.escape(_name_for(corpus))
-        runs = [folder for folder in list_runs(checkpoints) if re.fullmatch(rf"{stem}(-\d+)?", folder.name)]
-        if not runs:
-            raise RunNotFoundError(f"no run of {corpus[0]} in {checkpoints} to resume; leave --resume out to start one")
-        return runs[-1]
-    path = find_run(run, checkpoints)
-    if not path.is_dir():
-        raise ConfigError(f"{path}: a weights file cannot be resumed; give a run")
-    return RunFolder(path)
-
-
 def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
     """The run's configuration with a new budget or rhythm; nothing else may change."""
     given = {name: value for name, value in options.items() if value is not None}
     for part in (config.data, config.model, config.training):
         for field in dataclasses.fields(part):
-            if field.name in given and field.name not in _CHANGEABLE and given[field.name] != getattr(part, field.name):
+            if field.name in given and field.name not in CHANGEABLE and given[field.name] != getattr(part, field.name):
                 raise ConfigError(
                     f"{flag_of(field)} is {getattr(part, field.name)} in this run and cannot change on --resume"
                 )
-    changes = {name: value for name, value in given.items() if name in _CHANGEABLE}
+    changes = {name: value for name, value in given.items() if name in CHANGEABLE}
     from_options(TrainingConfig, changes)
     training = dataclasses.replace(config.training, **changes)
     if not training.has_budget and not training.patience:
@@ -243,11 +249,6 @@ def _check_known(options: dict[str, Any]) -> None:
 
 def _absolute(source: str) -> Path | str:
     return Path(source).absolute() if Path(source).exists() else source
-
-
-def _name_for(corpus: tuple[str, ...]) -> str:
-    stem = "piped" if corpus[0] == "-" else Path(corpus[0]).absolute().stem
-    return re.sub(r"[^\w.-]+", "-", stem)[:60].strip("-.") or "run"
 
 
 def _versions() -> dict[str, str]:

@@ -16,7 +16,8 @@ FLOORS = {
     "nn": 1, "text": 1,
     "checkpoint": 2,
     "training": 3, "generation": 3,
-    "__init__": 4, "model": 4, "trainer": 4, "gradients": 4, "parts": 4, "sampling": 4, "scoring": 4, "reader": 4,
+    "__init__": 4, "model": 4, "trainer": 4, "gradients": 4, "parts": 4, "runs": 4,
+    "sampling": 4, "scoring": 4, "reader": 4,
     "cli": 5, "__main__": 6,
 }  # fmt: skip
 SIDE_BY_SIDE = {"training", "generation"}

@@ -21,12 +21,13 @@ from charrnn.config import RunConfig
 from charrnn.text.documents import STYLES
 from charrnn.trainer import Job, Sampled
 from charrnn.training.curve import Overfit
-from charrnn.training.loop import Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
+from charrnn.training.events import Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
 
 _BITS = 1 / math.log(2)
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SAMPLE_LINES = 8
 _PLAIN_SECONDS = 10.0
+_LARGE_CORPUS = 20_000_000
 _MOST_DROPOUT, _FEWEST_UNITS = 0.6, 64
 
 
@@ -34,13 +35,20 @@ _MOST_DROPOUT, _FEWEST_UNITS = 0.6, 64
 def reading_progress(console: Console, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for preparing a large corpus; nothing for one that is ready at once."""
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("reading", total=None, visible=False)
+    bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+    task = bar.add_task("reading", total=None)
 
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=total > 20_000_000)
+    def progress(done: int, total: int) -> None:
+        if total > _LARGE_CORPUS:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()  # a question may follow
 
+    try:
         yield progress
+    finally:
+        bar.stop()
 
 
 def make_display(console: Console, job: Job, quiet: bool) -> "Display":

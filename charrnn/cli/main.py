@@ -1,5 +1,7 @@
 """The `charrnn` command. Starting it imports neither JAX nor NumPy; the commands do when they run."""
 
+import codecs
+import io
 import os
 import sys
 from typing import Any
@@ -41,8 +43,15 @@ class Commands(click.Group):
         except CharrnnError as error:
             raise Refusal(error) from error
         except BrokenPipeError:  # what reads our output (`| head`) has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _say_no_more()
             return 0
+        except OSError as error:  # the disk, the folder or the terminal, where nobody nearer knew better
+            what = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{what}{error.strerror or error}") from error
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
+            raise click.ClickException(f"not enough memory ({str(error).splitlines()[0][:200]})") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,6 +76,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from XLA
     if sys.argv[1:2] == ["train"]:
         start_again_with_huge_pages()
+    _open_streams()
     try:
         code = cli.main(prog_name="charrnn", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -75,4 +85,34 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
+    except BrokenPipeError:
+        _say_no_more()
+        code = 0
+    except OSError as error:  # the last of the output could not be written
+        _say_no_more()
+        click.echo(f"Error: the standard output cannot be written ({error.strerror})", err=True)
+        code = 1
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Give the standard streams what they may lack: a file where one is closed, an encoding that knows every text.
+
+    Bytes of the standard input that are no text become U+FFFD.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as we run
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"  # the C locale: nobody chose it
+            stream.reconfigure(encoding="utf-8" if ascii_only else stream.encoding, errors=errors)
+
+
+def _say_no_more() -> None:
+    """Send what is still to be written nowhere, so that the end of the program does not stumble over it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -3,13 +3,14 @@
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from charrnn.cli.options import checkpoints_option, config_options
+from charrnn.cli.stop import Stopped, StopRequest, Talk
 from charrnn.config import DataConfig, ModelConfig, TrainingConfig
+from charrnn.errors import ConfigError
 
 
 @click.command()
@@ -18,6 +19,7 @@ from charrnn.config import DataConfig, ModelConfig, TrainingConfig
 @checkpoints_option
 @click.option("--resume", is_flag=True, help="Go on with a run: the named one, the corpus's newest, or the newest.")
 @click.option("--init-from", metavar="RUN", help="Fine-tune: start from that run, or from a model.safetensors file.")
+@click.option("--new", is_flag=True, help="Begin a new run even if the same command's last one is not finished.")
 @click.option("--quiet", is_flag=True, help="Show only the result.")
 @config_options(DataConfig)
 @config_options(ModelConfig)
@@ -28,21 +30,30 @@ def train(
     checkpoints: Path,
     resume: bool,
     init_from: str | None,
+    new: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Learn CORPUS: files, folders, - for a pipe, or a bundled text by name.
 
-    Shows what it is doing and can be stopped with Ctrl-C at any point: it saves, and --resume goes
-    on from there to the same result. With no budget it learns for 5 minutes or 60 epochs (with
-    --init-from 1 minute or 12 epochs), or with --patience for as long as it gets better.
+    Shows what it is doing and can be stopped with Ctrl-C at any point: it saves, and --resume, or the
+    same command again, goes on from there to the same result. With no budget it learns for 5 minutes or
+    60 epochs (with --init-from 1 minute or 12 epochs), or with --patience for as long as it gets better.
     """
+    if new and resume:
+        raise ConfigError("--new begins a run and --resume goes on with one: give one of them")
     stop = StopRequest()
     with stop:
-        _check_options(options, init_from)
-        _train(corpus, run, checkpoints, quiet, stop, resume=resume, init_from=init_from, **options)
-    if stop.signal:
-        sys.exit(128 + stop.signal)
+        go_on = (lambda name, step: False) if new else _ask_to_go_on
+        try:
+            _check_options(options, init_from)
+            _train(
+                corpus, run, checkpoints, quiet, stop, resume=resume, init_from=init_from, go_on=go_on, **options
+            )  # fmt: skip
+        except Stopped:
+            click.echo("Stopped; nothing was learnt yet.", err=True)
+    if stop.code:
+        sys.exit(stop.code)
 
 
 def _check_options(options: dict[str, Any], init_from: str | None) -> None:
@@ -72,37 +83,22 @@ def _train(
 
     use_every_core()
     keep_compiled_programs()
-    console = Console(stderr=True, highlight=False)
+    # Whoever reads what is said going away counts as SIGTERM.
+    talk = Talk(sys.stderr, lambda: stop.ask(signal.SIGTERM))
+    console = Console(file=cast(Any, talk), highlight=False)
     with reading_progress(console, quiet) as progress:
         job = start(corpus, run=run, checkpoints=checkpoints, progress=progress, **options)
     display = make_display(console, job, quiet)
-    with display:
+    with stop.deferred(), display:
         for event in job.events(stop.requested):
             display.show(event)
     display.farewell()
 
 
-class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a request; a second one ends the program at once."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-        self._before: dict[int, Any] = {}
-
-    def requested(self) -> bool:
-        """Whether someone asked to stop."""
-        return bool(self.signal)
-
-    def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        self.signal = number
-        for again in self._before:
-            signal.signal(again, signal.SIG_DFL)
+def _ask_to_go_on(name: str, step: int) -> bool:
+    """Whether to go on with a run that the same command began; yes where nobody can be asked."""
+    where = f"run {name} is not finished" + (f" (saved at step {step:,})" if step else "")
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        return click.confirm(f"{where[0].upper()}{where[1:]}. Go on with it?", default=True, err=True)
+    click.echo(f"note: {where}: going on with it (--new begins another)", err=True)
+    return True

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from charrnn.errors import CorpusError
+from charrnn.errors import CorpusError, StorageError
 from charrnn.text.documents import DocumentFinder, require_documents, resolve_style
 from charrnn.text.reading import content_hash, decoded_blocks, find_files, remove_spooled
 from charrnn.text.vocabulary import code_points
@@ -97,23 +97,33 @@ def prepare(
     """Turn files into a `Corpus`, or find the one prepared from the same bytes before.
 
     `progress` is called with the bytes read and their total. Raises CorpusError for sources that
-    are missing, empty or not text, ConfigError for an unusable `documents`.
+    are missing, empty or not text, ConfigError for an unusable `documents`, StorageError where the
+    cache cannot be written.
     """
     cache = (cache or usable_cache_folder()) / "corpora"
     spool = cache / "piped"
     files = find_files(sources, spool)
     try:
         style = resolve_style(documents, files, encoding, errors)
+        before = _stamps(files)
         fingerprint = content_hash(files)
         folder = cache / cache_key(fingerprint, style, encoding, errors)
         with contextlib.suppress(OSError, ValueError, KeyError):
             return Corpus.open(folder)
         _prepare_into(folder, files, fingerprint, style, encoding, errors, progress)
+        if changed := [path for path, now in _stamps(files).items() if now != before[path]]:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise CorpusError(f"{changed[0]}: it changed while it was read; try again when it no longer does")
         return Corpus.open(folder)
     except OSError as error:
-        raise CorpusError(f"{error.filename or cache}: cannot prepare the corpus ({error.strerror})") from error
+        raise StorageError(f"{error.filename or cache}: cannot prepare the corpus ({error.strerror})") from error
     finally:
         remove_spooled(files, spool)
+
+
+def _stamps(files: Sequence[Path]) -> dict[Path, tuple[int, int]]:
+    """Each file's size and time of change."""
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
 def find_prepared(fingerprint: str, style: str, encoding: str, errors: str) -> Corpus | None:

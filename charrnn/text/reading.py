@@ -17,7 +17,6 @@ from charrnn.text.vocabulary import code_points
 
 BLOCK_BYTES = 1 << 21
 _ASCII_SUPERSETS = {"utf-8", "ascii", "iso8859-1", "cp1252"}
-_NUL_ADVICE = "it looks binary. If it is UTF-16, give --encoding utf-16; else mend the bytes with --errors replace"
 
 
 def find_files(sources: Sequence[str | Path], spool_folder: Path) -> list[Path]:
@@ -49,6 +48,8 @@ def _files_of(source: str | Path, spool_folder: Path) -> list[Path]:
         return [_spool(sys.stdin.buffer, spool_folder)]
     path = Path(source)
     try:
+        if path.is_symlink() and not path.exists():
+            raise CorpusError(f"{path}: a link to {path.readlink()}, which is not there")
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             return _text_files_below(path)
@@ -158,4 +159,12 @@ def _without_nul(codes: np.ndarray, errors: str, path: Path, offset: int) -> np.
         return codes[~nul]
     if errors == "replace":
         return np.where(nul, np.uint32(0xFFFD), codes.astype(np.uint32))
-    raise CorpusError(f"{path}: a NUL character near byte {offset + int(nul.argmax())}; {_NUL_ADVICE}")
+    raise CorpusError(f"{path}: a NUL character near byte {offset + int(nul.argmax())}; {_advice_on_nul(nul)}")
+
+
+def _advice_on_nul(nul: np.ndarray) -> str:
+    """What a text with NUL characters may be: in UTF-16 nearly every other byte of Latin letters is one."""
+    for encoding, zeros, letters in (("utf-16-le", nul[1::2], nul[::2]), ("utf-16-be", nul[::2], nul[1::2])):
+        if len(zeros) and zeros.mean() > 0.5 and letters.mean() < 0.1:
+            return f"this looks like UTF-16 without its mark; give --encoding {encoding}"
+    return "it looks binary. If it is UTF-16, give --encoding utf-16; else mend the bytes with --errors replace"

@@ -15,6 +15,7 @@ EOS = 0
 UNK = 1
 FIRST_CHARACTER = 2
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_CODE_POINTS = 0x110000
 
 
 def code_points(text: str) -> np.ndarray:
@@ -98,12 +99,18 @@ class Vocabulary:
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
         """Read what `to_json` wrote. Raises CheckpointError when it is something else."""
+        if text.count("[") > 2 or text.count("{") > 2 or text.count(",") > _CODE_POINTS:
+            raise CheckpointError("not a vocabulary: too many lists or entries")  # before they take memory
         try:
             characters = json.loads(text)["characters"]
             joined = "".join(characters)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"not a vocabulary: {error}") from error
-        if any(len(character) != 1 for character in characters) or len(set(joined)) != len(joined):
+        if (
+            not isinstance(characters, list)
+            or any(len(character) != 1 for character in characters)
+            or len(set(joined)) != len(joined)
+        ):
             raise CheckpointError("not a vocabulary: its characters are not single and distinct")
         return cls(joined)
 

@@ -1,5 +1,6 @@
 """The jitted work: several training steps a call, and one window of validation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from charrnn.nn.sharding import ROWS, mesh_of, shards_for
 from charrnn.text.batches import Batch, ValidationBatches
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import make_optimizer
+
+_WINDOWS_AHEAD = 16
 
 
 class TrainState(NamedTuple):
@@ -92,7 +95,8 @@ def place(state: TrainState, settings: StepSettings) -> TrainState:
 def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSettings) -> tuple[TrainState, Array, Array]:
     """One optimizer step on this device's rows `[T, B / shards]` of a batch, the gradients summed over all devices.
 
-    Returns the state, the loss in nats and the gradient norm.
+    Returns the state, the loss in nats and the gradient norm. Where either is not finite the state
+    stays as it was, but for its step number.
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
     key = jax.random.fold_in(key, lax.axis_index(ROWS))
@@ -110,7 +114,11 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     updates, optimizer = settings.transformation().update(gradients, state.optimizer, state.network)
     network = jax.tree.map(lambda weight, update: weight - rate * update, state.network, updates)
     average = _averaged(state, network, settings.ema)
-    return TrainState(network, optimizer, carry, state.step + 1, average), loss, optax.tree.norm(gradients)
+    norm = optax.tree.norm(gradients)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    taken = TrainState(network, optimizer, carry, state.step, average)
+    after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), taken, state)
+    return after._replace(step=state.step + 1), loss, norm
 
 
 def _averaged(state: TrainState, network: Network, ema: float) -> Network | None:
@@ -171,12 +179,18 @@ def validation_step(
     return split(network, batch, carry, nats)
 
 
-def validate(network: Network, batches: ValidationBatches, precision: str) -> float:
-    """Nats per character over the whole held-out text, the state carried through it."""
+def validate(
+    network: Network, batches: ValidationBatches, precision: str, should_stop: Callable[[], bool] = lambda: False
+) -> float | None:
+    """Nats per character over the whole held-out text, the state carried through it; None if `should_stop()`."""
     shards = shards_for(batches.batch_size, network.layers[0].hidden_size)
     network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
     carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(shards)
     for window in range(len(batches)):
+        if window % _WINDOWS_AHEAD == 0:
+            nats.block_until_ready()  # else all would be queued at once, and a stop wait for them
+            if should_stop():
+                return None
         carry, nats = validation_step(network, batches.batch(window), carry, nats, precision, shards)
     return float(nats.sum()) / len(batches.positions)
 

@@ -47,7 +47,7 @@ def test_training_says_what_it_did(place: Path) -> None:
     assert re.search(r"checkpoints/talk: \d\.\d+ bits per character", done.stderr)
     assert "Draw text with: charrnn sample talk" in done.stderr
     files = {path.name for path in (place / "checkpoints" / "talk").iterdir()}
-    assert files == {"config.json", "vocabulary.json", "metrics.jsonl", "model.safetensors", "steps"}
+    assert files == {"config.json", "vocabulary.json", "metrics.jsonl", "model.safetensors", "steps", ".lock"}
 
 
 def test_line_documents_are_found_and_new_names_counted(place: Path) -> None:

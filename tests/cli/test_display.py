@@ -11,7 +11,7 @@ from charrnn.cli.options import shown
 from charrnn.config import DataConfig, ModelConfig, Origin, RunConfig, TrainingConfig
 from charrnn.trainer import Sampled, start
 from charrnn.training.curve import Overfit, Point
-from charrnn.training.loop import Trained, Validated
+from charrnn.training.events import Trained, Validated
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
 

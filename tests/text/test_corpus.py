@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.errors import ConfigError, CorpusError
+from charrnn.errors import ConfigError, CorpusError, StorageError
 from charrnn.text import corpus as corpus_module
 from charrnn.text import reading
 from charrnn.text.corpus import (
@@ -127,7 +127,7 @@ def test_nothing_is_left_when_preparing_fails(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("some text")
     (tmp_path / "cache").write_text("a file is in the way")
-    with pytest.raises(CorpusError, match="cannot prepare the corpus"):
+    with pytest.raises(StorageError, match="cannot prepare the corpus"):
         prepare([tmp_path / "a"], cache=tmp_path / "cache")
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from charrnn import checkpoint
-from charrnn.checkpoint import RunFolder, check_name, find_run, free_name, list_runs, load_weights
+from charrnn.checkpoint import RunFolder, check_name, files, find_run, free_name, list_runs, load_weights
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
-from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError
-from charrnn.nn.network import create, named_arrays
+from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError, StorageError
+from charrnn.nn.network import create, named_arrays, with_arrays
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.step import TrainState, initial_state
 
@@ -28,7 +27,17 @@ CONFIG = RunConfig(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "checkpoints", "one", CONFIG, VOCABULARY)
+    return make(tmp_path / "checkpoints", "one")
+
+
+def make(checkpoints: Path, name: str) -> RunFolder:
+    folder, lock = RunFolder.create(checkpoints, name, CONFIG, VOCABULARY)
+    lock.release()
+    return folder
+
+
+def restore(folder: RunFolder, template: TrainState, on_warning=pytest.fail):
+    return folder.restore(template, dict, on_warning)
 
 
 def state_of(seed: int) -> TrainState:
@@ -43,7 +52,7 @@ def equal(one: TrainState, other: TrainState) -> bool:
 def test_what_made_the_run_comes_back(folder: RunFolder) -> None:
     assert (folder.config(), folder.vocabulary(), folder.name) == (CONFIG, VOCABULARY, "one")
     with pytest.raises(CheckpointError, match="of that name already"):
-        RunFolder.create(folder.path.parent, "one", CONFIG, VOCABULARY)
+        make(folder.path.parent, "one")
 
 
 def test_a_step_comes_back_to_the_bit_and_the_newest_two_are_kept(folder: RunFolder) -> None:
@@ -51,54 +60,70 @@ def test_a_step_comes_back_to_the_bit_and_the_newest_two_are_kept(folder: RunFol
     for step, state in states.items():
         folder.save_step(step, state, {"elapsed": step / 3, "best_nats": float("inf")})
     assert folder.steps() == [10, 20]
-    state, progress, step = folder.restore(initial_state(CONFIG, VOCABULARY.size), pytest.fail)
+    state, progress, step = restore(folder, initial_state(CONFIG, VOCABULARY.size))
     assert step == 20 and progress == {"elapsed": 20 / 3, "best_nats": float("inf")}
     assert equal(state, states[20]) and not equal(state, states[10])
     folder.save_step(20, states[5], {})
-    assert equal(folder.restore(states[5], pytest.fail)[0], states[5])
+    assert equal(restore(folder, states[5])[0], states[5])
 
 
-@pytest.mark.parametrize("damage", ["progress", "arrays", "missing"])
-def test_a_damaged_step_is_named_and_the_one_before_used(folder: RunFolder, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["progress.json", "manifest.json", "state.safetensors", "missing", "cut", "number"])
+def test_a_damaged_step_is_named_set_aside_and_the_one_before_used(folder: RunFolder, damage: str) -> None:
     folder.save_step(1, state_of(1), {})
     folder.save_step(2, state_of(2), {})
     newest = folder.path / "steps" / "2"
-    if damage == "progress":
-        (newest / "progress.json").write_text("{")
-    elif damage == "missing":
-        shutil.rmtree(newest / "state")
+    if damage == "missing":
+        (newest / "state.safetensors").unlink()
+    elif damage == "cut":
+        content = (newest / "state.safetensors").read_bytes()
+        (newest / "state.safetensors").write_bytes(content[: len(content) // 2])
+    elif damage == "number":
+        newest = newest.rename(newest.with_name("3"))
     else:
-        for file in (newest / "state").rglob("*"):
-            if file.is_file():
-                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        content = bytearray((newest / damage).read_bytes())
+        content[len(content) // 2] ^= 1
+        (newest / damage).write_bytes(content)
     warnings: list[str] = []
-    state, _, step = folder.restore(state_of(0), warnings.append)
-    assert step == 1 and equal(state, state_of(1))
-    assert len(warnings) == 1 and str(newest) in warnings[0]
-    shutil.rmtree(folder.path / "steps" / "1" / "state")
-    with pytest.raises(CheckpointError, match=r"no step loads: .*steps/2 .*steps/1"):
-        folder.restore(state_of(0), warnings.append)
-    assert folder.steps() == [1, 2]
+    state, _, step = restore(folder, state_of(0), warnings.append)
+    assert step == 1 and equal(state, state_of(1)) and folder.steps() == [1]
+    assert len(warnings) == 1 and str(newest) in warnings[0] and "going on from step 1" in warnings[0]
+    assert newest.with_name(f"damaged-{newest.name}").is_dir()
+    folder.save_step(2, state_of(5), {})
+    for saved in folder.saved_steps():
+        (saved.path / "manifest.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"no step loads: .*/2: manifest.*/1: manifest.*Nothing was del"):
+        restore(folder, state_of(0), warnings.append)
+    assert folder.steps() == [1, 2] and len(warnings) == 1
 
 
 def test_a_step_of_another_shape_is_refused(folder: RunFolder) -> None:
     folder.save_step(1, state_of(1), {})
     other = initial_state(CONFIG, VOCABULARY.size + 1)
-    with pytest.raises(CheckpointError, match="no step loads"):
-        folder.restore(other, pytest.fail)
+    with pytest.raises(CheckpointError, match=r"no step loads: .*F32 \(7,.*not F32 \(8,"):
+        restore(folder, other)
 
 
-def test_a_half_written_step_is_not_listed(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_are_wanted_are_kept_and_the_newest_two(folder: RunFolder) -> None:
+    for step in range(1, 8):
+        folder.save_step(step, state_of(step), {}, keep={2, 4})
+    assert folder.steps() == [2, 4, 6, 7]
+    folder.discard_after(4)
+    assert folder.steps() == [2, 4]
+
+
+def test_a_full_disk_says_what_is_needed_and_leaves_the_step_before(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.save_step(1, state_of(1), {})
 
-    def fail(path: Path) -> None:
+    def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_sync_tree", fail)
-    with pytest.raises(CheckpointError, match=r"steps/2: cannot be written \(No space left on device\)"):
+    monkeypatch.setattr(files, "_write", fail)
+    with pytest.raises(StorageError, match=r"steps/2: cannot be written \(No space.*needs [\d,]+ bytes and [\d,]+ are"):
         folder.save_step(2, state_of(2), {})
-    assert folder.steps() == [1]
-    assert folder.restore(state_of(0), pytest.fail)[2] == 1
+    assert folder.steps() == [1] and not list((folder.path / "steps").glob("partial*"))
+    assert restore(folder, state_of(0))[2] == 1
 
 
 def test_weights_travel_with_all_that_sampling_needs(folder: RunFolder, tmp_path: Path) -> None:
@@ -120,23 +145,34 @@ def test_broken_weights_are_refused_in_one_line(folder: RunFolder) -> None:
     whole, arrays = path.read_bytes(), load_file(path)
     metadata = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])["__metadata__"]
     bad_shape = arrays | {"head_bias": np.zeros(3, np.float32)}
-    with_nan = arrays | {"head_bias": np.full_like(arrays["head_bias"], np.nan)}
+    other_values = arrays | {"head_bias": arrays["head_bias"] + 1}
     rows = [
         (b"", "not a model of charrnn"),
         (np.random.default_rng(0).bytes(1000), "not a model of charrnn"),
         (whole[: len(whole) // 2], "not a model of charrnn"),
         (({"head_bias": arrays["head_bias"]}, metadata), "not those of the network"),
-        ((bad_shape, metadata), r"head_bias is float32 \(3,\), not float32 \(7,\)"),
-        ((with_nan, metadata), "head_bias holds values that are not finite"),
-        ((arrays, None), "not a model of charrnn"),
+        ((bad_shape, metadata), r"head_bias is F32 \(3,\), not F32 \(7,\)"),
+        ((other_values, metadata), "damaged: its checksum"),
+        ((arrays, metadata | {"validation": "{}", "sha256": ""}), "damaged: its checksum"),
+        ((arrays, None), "not a model of this version of charrnn"),
         ((arrays, metadata | {"vocabulary": "[]"}), "not a vocabulary"),
         ((arrays, metadata | {"config": "{}"}), "not a run's configuration"),
-    ]
+        ((arrays, metadata | {"config": CONFIG.to_json().replace('"hidden_size": 6', '"hidden_size": null')}),
+         "it has no hidden_size"),
+    ]  # fmt: skip
     for content, message in rows:
         path.write_bytes(content) if isinstance(content, bytes) else save_file(*content[:1], path, content[1])
         with pytest.raises(CheckpointError, match=message) as caught:
             load_weights(path)
         assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(folder: RunFolder) -> None:
+    network = create(CONFIG.model, VOCABULARY.size, 5)
+    broken = named_arrays(network) | {"head_bias": np.full(VOCABULARY.size, np.nan, np.float32)}
+    folder.save_weights(with_arrays(network, broken), {})
+    with pytest.raises(CheckpointError, match="head_bias holds values that are not finite"):
+        load_weights(folder.path)
 
 
 def test_metrics_have_neither_gap_nor_duplicate_after_a_resume(folder: RunFolder) -> None:
@@ -146,12 +182,14 @@ def test_metrics_have_neither_gap_nor_duplicate_after_a_resume(folder: RunFolder
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"event": "tr')
     assert [event["step"] for event in folder.metrics()] == [0, 1, 2, 3, 4]
-    folder.truncate_metrics(2)
+    folder.truncate_metrics(3)
     folder.append_metrics({"event": "train", "step": 3})
     assert [event["step"] for event in folder.metrics()] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\\b", "a\nb", "x" * 101, "é" * 60])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "\ud800", "a/b", "../a", "a\\b", "a\nb", "x" * 101, "é" * 60]
+)
 def test_names_that_are_no_folder_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="--run"):
         check_name(name)
@@ -162,7 +200,7 @@ def test_runs_are_found_by_name_by_path_and_by_age(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError, match="no runs in"):
         find_run(None, checkpoints)
     for name in ("fables", "café 1"):
-        RunFolder.create(checkpoints, name, CONFIG, VOCABULARY)
+        make(checkpoints, name)
     assert find_run("fables", checkpoints) == checkpoints / "fables" == find_run(str(checkpoints / "fables"), Path("x"))
     folder = RunFolder(checkpoints / "fables")
     folder.save_weights(create(CONFIG.model, VOCABULARY.size, 0), {})

@@ -1,0 +1,205 @@
+"""One run folder: its configuration, its metrics, its exact training states and its best weights."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charrnn.checkpoint import files, steps
+from charrnn.checkpoint.lock import Lock
+from charrnn.checkpoint.steps import Read, SavedStep
+from charrnn.checkpoint.weights import WEIGHTS, check_complete, write_weights
+from charrnn.config import RunConfig
+from charrnn.errors import CheckpointError, ConfigError
+from charrnn.nn.network import Network
+from charrnn.text.vocabulary import Vocabulary
+
+CONFIG, VOCABULARY, METRICS, STEPS = "config.json", "vocabulary.json", "metrics.jsonl", "steps"
+_LARGEST_CONFIG = 1 << 22
+_LARGEST_VOCABULARY = 20 * 0x110000
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. Whoever writes holds its lock; reading needs none."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @classmethod
+    def create(
+        cls, checkpoints: Path, name: str, config: RunConfig, vocabulary: Vocabulary
+    ) -> tuple["RunFolder", Lock]:
+        """Make the folder of a new run, which appears with all it needs, and lock it.
+
+        Raises CheckpointError when there is something of that name, StorageError when it cannot be written.
+        """
+        target, partial = checkpoints / name, checkpoints / f".{name}.partial"
+        _check_free(target)
+        with files.writing(target):
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            files.make_folder(partial)
+            lock = Lock(partial)
+            try:
+                cls(partial).write_vocabulary(vocabulary)
+                cls(partial).write_config(config)
+                files.make_folder(partial / STEPS)
+                files.sync(partial)
+                _check_free(target)  # another process may have made it meanwhile
+                files.rename(partial, target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    files.remove(partial)
+                lock.release()
+                raise
+        return cls(target), lock
+
+    def config(self) -> RunConfig:
+        """What made the run. Raises CheckpointError when it cannot be read."""
+        try:
+            config = RunConfig.from_json(self._text(CONFIG, _LARGEST_CONFIG))
+            check_complete(config)
+        except (ConfigError, CheckpointError) as error:
+            raise CheckpointError(f"{self.path / CONFIG}: cannot be read ({error})") from error
+        return config
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write the configuration, whole or not at all."""
+        files.replace(self.path / CONFIG, config.to_json().encode())
+
+    def vocabulary(self) -> Vocabulary:
+        """The characters of the run. Raises CheckpointError when they cannot be read."""
+        try:
+            return Vocabulary.from_json(self._text(VOCABULARY, _LARGEST_VOCABULARY))
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.path / VOCABULARY}: cannot be read ({error})") from error
+
+    def write_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Write the characters, whole or not at all."""
+        files.replace(self.path / VOCABULARY, vocabulary.to_json().encode())
+
+    def _text(self, name: str, largest: int) -> str:
+        """A file's text; no more of it is read than it can rightly hold."""
+        try:
+            with (self.path / name).open("rb") as file:
+                content = file.read(largest + 1)
+            if len(content) > largest:
+                raise CheckpointError(f"larger than any {name} is")
+            return content.decode("utf-8")
+        except OSError as error:
+            raise CheckpointError(error.strerror or str(error)) from error
+        except UnicodeDecodeError as error:
+            raise CheckpointError(str(error)) from error
+
+    def save_step(self, step: int, state: Any, progress: dict[str, Any], keep: Collection[int] = ()) -> None:
+        """Keep the exact training state of a step; it is listed only once it is whole and on disk.
+
+        state: a pytree of arrays. progress: what else the loop remembers, as JSON. The newest two
+        steps are kept, and those in `keep`. The metrics before it are made durable first. Raises StorageError.
+        """
+        if self.metrics_path.exists():
+            with files.writing(self.metrics_path):
+                files.sync(self.metrics_path)
+        steps.save(self.path / STEPS, step, state, progress, keep)
+
+    def saved_steps(self) -> list[SavedStep]:
+        """What was saved, ascending by step."""
+        return steps.saved_steps(self.path / STEPS)
+
+    def steps(self) -> list[int]:
+        """The steps that are kept, ascending."""
+        return sorted({saved.step for saved in self.saved_steps()})
+
+    def restore(
+        self,
+        template: Any,
+        read_progress: Callable[[Any], Read],
+        on_warning: Callable[[str], None],
+        only: Callable[[Read], bool] = lambda progress: True,
+    ) -> tuple[Any, Read, int]:
+        """The newest whole step: its state in the structure of `template`, its progress, its number.
+
+        `only` chooses among whole steps. A damaged one is named through `on_warning`, set aside, and
+        the one before is tried. Raises CheckpointError when there is none; then nothing is touched.
+        """
+        failures: list[tuple[SavedStep, str]] = []
+        for saved in reversed(self.saved_steps()):
+            try:
+                state, progress = steps.load(saved, template, read_progress)
+            except (CheckpointError, OSError) as error:
+                failures.append((saved, str(error)))
+                continue
+            if only(progress):
+                for damaged, why in failures:
+                    aside = steps.set_aside(damaged)
+                    on_warning(f"{damaged.path}: {why}; set aside as {aside.name}, going on from step {saved.step}")
+                return state, progress, saved.step
+        why = "; ".join(f"{saved.path}: {why}" for saved, why in failures) or "none was saved"
+        raise CheckpointError(f"{self.path}: no step loads: {why}. Nothing was deleted")
+
+    def last_progress(self, read_progress: Callable[[Any], Read]) -> tuple[int, Read] | None:
+        """The newest step's number and progress, or None when there is none or it is damaged."""
+        for saved in reversed(self.saved_steps()):
+            with contextlib.suppress(CheckpointError):
+                return saved.step, steps.read_json(saved, read_progress)
+        return None
+
+    def discard_after(self, step: int) -> None:
+        """Remove the steps after one, of a way that training went and left again; damaged ones are set aside."""
+        for saved in self.saved_steps():
+            if saved.step <= step:
+                continue
+            if steps.damage_of(saved):
+                steps.set_aside(saved)
+            else:
+                with files.writing(saved.path):
+                    steps.discard(saved)
+
+    def tidy(self) -> None:
+        """Remove what a process that was killed left half written."""
+        steps.tidy(self.path / STEPS)
+
+    def save_weights(self, network: Network, validation: dict[str, Any]) -> None:
+        """Write `model.safetensors`: the weights, with all that sampling needs in its metadata."""
+        config, vocabulary = self._text(CONFIG, _LARGEST_CONFIG), self._text(VOCABULARY, _LARGEST_VOCABULARY)
+        write_weights(self.path / WEIGHTS, network, config, vocabulary, validation)
+
+    @property
+    def metrics_path(self) -> Path:
+        """Where the events are."""
+        return self.path / METRICS
+
+    def append_metrics(self, event: dict[str, Any]) -> None:
+        """Add one event to `metrics.jsonl`."""
+        line = json.dumps(event).encode() + b"\n"
+        with files.writing(self.metrics_path, len(line)):
+            files.append(self.metrics_path, line)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The events so far; a last line that was cut short is left out."""
+        return list(self._read_metrics())
+
+    def _read_metrics(self) -> Iterator[dict[str, Any]]:
+        with contextlib.suppress(FileNotFoundError), self.metrics_path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, RecursionError):
+                    event = json.loads(line)
+                    if isinstance(event, dict):
+                        yield event
+
+    def truncate_metrics(self, count: int) -> None:
+        """Drop the events after the first `count`, which a resumed run will write again."""
+        kept = self.metrics()[:count]
+        files.replace(self.metrics_path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+
+
+def _check_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise CheckpointError(f"{path}: there is something of that name already")

@@ -1,0 +1,146 @@
+"""Being asked to stop: Ctrl-C, SIGTERM, or a terminal that goes away."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SAME_REQUEST_SECONDS = 0.5
+_PATIENCE_SECONDS = 8.0
+
+
+class Stopped(BaseException):
+    """Raised where the program is when it is asked to stop and there is nothing to save."""
+
+
+class StopRequest:
+    """Turns the first signal into a request to stop; a second one ends the program at once.
+
+    Outside `deferred` a request raises Stopped. Inside it is only noted, and whoever works there
+    asks `requested`. If nobody asks for eight seconds (a program is being compiled, say) the program ends:
+    what was saved is safe at every instant. A thread sees to that, since the main one may be
+    outside Python for long.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._deferred = False
+        self._noticed = threading.Event()
+        self._before: dict[signal.Signals, Any] = {}
+
+    def requested(self) -> bool:
+        """Whether someone asked to stop."""
+        if self.code:
+            self._noticed.set()
+        return bool(self.code)
+
+    def ask(self, number: int) -> None:
+        """Note a request, as that signal would."""
+        self.code = self.code or 128 + (signal.SIGTERM if number == signal.SIGHUP else number)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a request is noted and not raised."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def __enter__(self) -> "StopRequest":
+        self._hear, self._tell = socket.socketpair()
+        self._tell.setblocking(False)
+        self._wakeup = signal.set_wakeup_fd(self._tell.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._heard)
+        threading.Thread(target=self._watch, daemon=True, name="charrnn-stop").start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        self._tell.close()  # the thread hears the end of it
+
+    def _heard(self, number: int, _: FrameType | None) -> None:
+        first = not self.code
+        self.ask(number)
+        if first and not self._deferred:
+            self._noticed.set()
+            raise Stopped
+
+    def _watch(self) -> None:
+        """On its own thread: the system writes each signal's number to the socket, whatever Python is doing."""
+        with self._hear:
+            number = self._next(None)
+            first = time.monotonic()
+            while number:
+                patience = first + _PATIENCE_SECONDS - time.monotonic()
+                try:
+                    again = self._next(None if self._noticed.is_set() else max(patience, 0.01))
+                except TimeoutError:
+                    if not self._noticed.is_set():
+                        _leave(number)
+                    continue
+                if not again:
+                    return
+                if time.monotonic() - first > _SAME_REQUEST_SECONDS:  # a shell may send the first one twice
+                    _leave(number)
+
+    def _next(self, timeout: float | None) -> int:
+        """The number of the next signal to stop, 0 once nobody listens for them any more."""
+        self._hear.settimeout(timeout)
+        while heard := self._hear.recv(1):
+            if heard[0] in _SIGNALS:
+                return heard[0]
+        return 0
+
+
+def _leave(number: int) -> NoReturn:
+    """End the program here and now, the cursor shown again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        show_cursor = "\x1b[?25h" if os.isatty(sys.stderr.fileno()) else ""
+        os.write(sys.stderr.fileno(), f"{show_cursor}\nStopped at once; what was saved before is safe.\n".encode())
+    os._exit(128 + (signal.SIGTERM if number == signal.SIGHUP else number))
+
+
+class Talk:
+    """The standard error of a program that is to save its work even when nobody reads it any more.
+
+    When it cannot be written (the terminal is gone, a pipe is closed), `lost` is called once and
+    what is said from then on is dropped.
+    """
+
+    def __init__(self, file: TextIO, lost: Callable[[], None]):
+        self._file, self._lost = file, lost
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with self._watched():
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with self._watched():
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: it was closed
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+            lost, self._lost = self._lost, lambda: None
+            lost()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

@@ -1,0 +1,99 @@
+"""What to train on, where to keep it, and when it is over."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+
+from charrnn.checkpoint import RunFolder
+from charrnn.config import RunConfig, TrainingConfig
+from charrnn.nn.network import Network
+from charrnn.text.batches import Positions, TrainBatches, ValidationBatches
+from charrnn.text.selection import Parts, Selection
+from charrnn.text.vocabulary import Vocabulary
+from charrnn.training.curve import plateau
+from charrnn.training.progress import Progress
+from charrnn.training.step import TrainState, initial_state
+
+_VALIDATION_STREAMS = 64
+CHANGEABLE = frozenset({"epochs", "steps", "minutes", "patience", "eval_every", "sample_every", "checkpoint_every"})
+"""The settings of a run that may be others when it goes on."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train on, where to keep it, and the network to start from (None is a fresh one)."""
+
+    config: RunConfig
+    vocabulary: Vocabulary
+    train: TrainBatches
+    validation: ValidationBatches
+    test: ValidationBatches | None
+    folder: RunFolder
+    network: Network | None = None
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, vocabulary: Vocabulary, parts: Parts, folder: RunFolder, network: Network | None = None
+    ) -> "Task":
+        """Lay the parts out as batches, as the configuration says."""
+        training = config.training
+        assert training.seq_length and training.batch_size
+        batches = TrainBatches(
+            Positions.of(parts.train, vocabulary), training.seq_length, training.batch_size, training.reset_rate
+        )
+        validation = held_out_batches(parts.validation, vocabulary, training.seq_length)
+        test = held_out_batches(parts.test, vocabulary, training.seq_length) if parts.test else None
+        return cls(config, vocabulary, batches, validation, test, folder, network)
+
+    @cached_property
+    def made_from(self) -> str:
+        """SHA-256 of all that may not change between a run's beginning and its end, as hex."""
+        config = dataclasses.asdict(self.config)
+        for name in CHANGEABLE:
+            config["training"].pop(name)
+        config.pop("versions")
+        facts = [config, self.vocabulary.to_json()]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def first_state(self) -> TrainState:
+        """The state before the first step."""
+        return initial_state(self.config, self.vocabulary.size, self.network)
+
+    def state_structure(self) -> TrainState:
+        """A state's shapes and dtypes, without its arrays."""
+        return jax.eval_shape(self.first_state)
+
+
+def held_out_batches(part: Selection, vocabulary: Vocabulary, seq_length: int) -> ValidationBatches:
+    """One pass over a held-out part, in as many streams as are much longer than what they read twice to warm up."""
+    positions = Positions.of(part, vocabulary)
+    streams = max(1, min(_VALIDATION_STREAMS, len(positions) // 2048))
+    return ValidationBatches(positions, seq_length, streams)
+
+
+def budget_spent(training: TrainingConfig, steps_per_epoch: int, step: int, elapsed: float) -> float:
+    """The share of the budget used, 0 to 1: of several budgets, the one nearest its end."""
+    shares = [0.0]
+    if training.steps:
+        shares.append(step / training.steps)
+    if training.epochs:
+        shares.append(step / max(1, math.ceil(training.epochs * steps_per_epoch)))
+    if training.minutes:
+        shares.append(elapsed / (60 * training.minutes))
+    return min(1.0, max(shares))
+
+
+def reason_to_end(task: Task, step: int, progress: Progress) -> str:
+    """Why training is over: "budget", "patience", or "" if it is not."""
+    training = task.config.training
+    if budget_spent(training, task.train.steps_per_epoch, step, progress.elapsed) >= 1:
+        return "budget"
+    patience = training.patience
+    if not training.has_budget:
+        return "patience" if plateau(progress.curve, patience).ended else ""
+    return "patience" if patience and progress.validations_since_best >= patience else ""

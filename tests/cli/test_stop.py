@@ -1,0 +1,48 @@
+"""Requests to stop: what is raised, what is only noted, and talk that nobody hears any more."""
+
+import io
+import os
+import signal
+
+import pytest
+
+from charrnn.cli.stop import Stopped, StopRequest, Talk
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)], ids=str
+)
+def test_the_first_signal_is_noted_where_there_is_something_to_save(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop.requested()
+        with stop.deferred():
+            os.kill(os.getpid(), number)
+            assert stop.requested() and stop.code == code
+            os.kill(os.getpid(), number)  # at once again: a shell's second message, not a person's
+            assert stop.requested()
+    assert signal.getsignal(number) is before
+
+
+def test_it_is_raised_where_there_is_nothing_to_save() -> None:
+    with StopRequest() as stop, pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.code == 143
+
+
+class Gone(io.StringIO):
+    """A terminal that went away."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_talk_that_nobody_hears_is_dropped_and_told_once() -> None:
+    told: list[bool] = []
+    talk = Talk(Gone(), lambda: told.append(True))
+    for _ in range(3):
+        assert talk.write("words") == 5
+    talk.flush()
+    assert told == [True]
+    kept = io.StringIO()
+    assert Talk(kept, pytest.fail).write("words") == 5 and kept.getvalue() == "words"
