@@ -27,13 +27,15 @@ _WINDOWS_AHEAD = 16
 class TrainState(NamedTuple):
     """All that a step depends on besides its batch and its learning rate.
 
-    average: the moving average of the weights, where one is kept.
+    seed: of everything random, a uint32; not a constant of the program, or each seed would be compiled
+    anew. average: the moving average of the weights, where one is kept.
     """
 
     network: Network
     optimizer: Any
     carry: Carry
     step: Array
+    seed: Array
     average: Network | None
 
     @property
@@ -52,7 +54,6 @@ class StepSettings:
     ema: float
     precision: str
     dropout: Dropout
-    seed: int
     shards: int
 
     @classmethod
@@ -63,7 +64,7 @@ class StepSettings:
         assert training.batch_size is not None and model.hidden_size is not None
         return cls(
             training.optimizer, training.weight_decay, training.clip_norm, training.ema, training.precision, dropout,
-            training.seed, shards_for(training.batch_size, model.hidden_size),
+            shards_for(training.batch_size, model.hidden_size),
         )  # fmt: skip
 
     def transformation(self) -> optax.GradientTransformation:
@@ -79,10 +80,11 @@ def initial_state(config: RunConfig, vocabulary_size: int, network: Network | No
     assert config.training.batch_size is not None
     average = jax.tree.map(jnp.copy, network) if config.training.ema else None
     carry = network.initial_carry(config.training.batch_size)
-    return TrainState(network, optimizer, carry, jnp.zeros((), jnp.int32), average)
+    seed = jnp.asarray(config.training.seed, jnp.uint32)
+    return TrainState(network, optimizer, carry, jnp.zeros((), jnp.int32), seed, average)
 
 
-_STATE_SPLIT = TrainState(P(), P(), P(ROWS), P(), P())  # type: ignore[arg-type] # a tree of which row goes where
+_STATE_SPLIT = TrainState(P(), P(), P(ROWS), P(), P(), P())  # type: ignore[arg-type] # a tree of which row goes where
 _BATCHES_SPLIT = P(None, None, ROWS)
 
 
@@ -98,7 +100,7 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     Returns the state, the loss in nats and the gradient norm. Where either is not finite the state
     stays as it was, but for its step number.
     """
-    key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     key = jax.random.fold_in(key, lax.axis_index(ROWS))
     targets = lax.psum((batch.targets >= 0).sum(), ROWS)
 
@@ -116,7 +118,7 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     average = _averaged(state, network, settings.ema)
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    taken = TrainState(network, optimizer, carry, state.step, average)
+    taken = state._replace(network=network, optimizer=optimizer, carry=carry, average=average)
     after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), taken, state)
     return after._replace(step=state.step + 1), loss, norm
 
