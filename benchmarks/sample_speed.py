@@ -60,7 +60,9 @@ def charrnn_draw(contender: Contender) -> Callable[[], int]:
     from charrnn.generation.decode import prepare
     from charrnn.generation.filters import Forbid, Temperature
     from charrnn.generation.texts import pieces
+    from charrnn.training.devices import use_every_core
 
+    use_every_core()
     network, _ = _model(contender.hidden)
     prepared = prepare(network, contender.precision)
     without_end = (Forbid((0,)), Temperature(TEMPERATURE))

@@ -56,8 +56,9 @@ run_argument = click.argument("run", required=False, metavar="[RUN]")
 def load_model(run: str | None, checkpoints: Path) -> Any:
     """Load a run for a command, compiled programs kept in the user's cache folder."""
     from charrnn.model import load
-    from charrnn.training.devices import keep_compiled_programs
+    from charrnn.training.devices import keep_compiled_programs, use_every_core
 
+    use_every_core()
     keep_compiled_programs()
     return load(run, checkpoints)
 

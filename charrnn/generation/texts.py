@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from charrnn.generation import decode
-from charrnn.generation.decode import Drawn, Prepared, block_for, slots_for
+from charrnn.generation.decode import Drawn, Prepared, Queue, Rows, block_for, lanes_for, slots_for
 from charrnn.generation.filters import Filter
+from charrnn.nn.arrays import Array
 
 ENDINGS = {decode.GOING: "", decode.AT_EOS: "eos", decode.AT_STOP: "stop", decode.AT_LENGTH: "length"}
 
@@ -45,29 +46,71 @@ def pieces(
     if not texts or not length:
         yield from (Piece(first + k, np.zeros(0, np.int32), np.zeros(0, np.float32), "length") for k in range(texts))
         return
-    chosen, slots = tuple(filters), slots_for(texts, precision)
-    beginning = decode.start(prepared, prompt_ids, chosen, precision)
-    rows, block = decode.free_rows(beginning, slots), block_for(slots, prepared)
-    queue, last = decode.queue_of(seed, first, first, length), first + texts
-    unfinished, blocks = set(range(first, min(last, first + _AHEAD))), 1
-    begun = first + len(unfinished)
-    while unfinished:
-        queue = queue._replace(limit=jnp.int32(begun))
-        began = time.perf_counter()
-        drawn, done, rows, queue = decode.draw(
-            prepared, chosen, beginning, rows, queue, np.int32(blocks), precision=precision, block=block
+    lanes, last = lanes_for(texts, precision), first + texts
+    slots = slots_for(texts, precision)
+    block = block_for(slots, prepared)
+    beginning = decode.start(prepared, prompt_ids, filters, precision)
+    drawing = [
+        _Lane.on(device, prepared, tuple(filters), beginning, slots, queue, precision, block)
+        for device, queue in (
+            (device, decode.queue_of(seed, first + lane, first, length, lanes))
+            for lane, device in enumerate(jax.local_devices()[:lanes])
         )
-        drawn, done = jax.device_get((drawn, done))
+    ]
+    begun, blocks = min(last, first + _AHEAD), 1
+    unfinished = set(range(first, begun))
+    while unfinished:
+        began = time.perf_counter()
+        calls = [lane.draw(begun, blocks) for lane in drawing]  # they run side by side
+        results = jax.device_get(calls)
         if time.perf_counter() - began < _CHUNK_SECONDS:
             blocks = min(2 * blocks, decode.MOST_BLOCKS)
-        for piece in _split(drawn, int(done)):
-            if piece.ended:
-                unfinished.remove(piece.number)
-            yield piece
-        oldest = min(unfinished, default=begun)
-        more = range(begun, min(last, oldest + _AHEAD))
+        for drawn, done in results:
+            for piece in _split(drawn, int(done)):
+                if piece.ended:
+                    unfinished.remove(piece.number)
+                yield piece
+        more = range(begun, min(last, min(unfinished, default=begun) + _AHEAD))
         unfinished.update(more)
         begun += len(more)
+
+
+@dataclass
+class _Lane:
+    """One device's share of the drawing: all that `decode.draw` takes, and what it gives back."""
+
+    prepared: Prepared
+    filters: tuple[Filter, ...]
+    beginning: Rows
+    rows: Rows
+    queue: Queue
+    precision: str
+    block: int
+
+    @classmethod
+    def on(
+        cls,
+        device: jax.Device,
+        prepared: Prepared,
+        filters: tuple[Filter, ...],
+        beginning: Rows,
+        slots: int,
+        queue: Queue,
+        precision: str,
+        block: int,
+    ) -> "_Lane":
+        """A lane with all its rows free."""
+        prepared, filters, beginning, queue = jax.device_put((prepared, filters, beginning, queue), device)
+        return cls(prepared, filters, beginning, decode.free_rows(beginning, slots), queue, precision, block)
+
+    def draw(self, limit: int, blocks: int) -> tuple[Drawn, Array]:
+        """Draw some blocks of texts numbered below `limit`: what was drawn, and how many blocks of it."""
+        queue = self.queue._replace(limit=np.int32(limit))  # type: ignore[arg-type] # goes where the others are
+        drawn, done, self.rows, self.queue = decode.draw(
+            self.prepared, self.filters, self.beginning, self.rows, queue, np.int32(blocks),
+            precision=self.precision, block=self.block,
+        )  # fmt: skip
+        return drawn, done
 
 
 def _split(drawn: Drawn, done: int) -> Iterator[Piece]:
