@@ -33,7 +33,9 @@ def make_run(text: Path, checkpoints: Path, hidden: int) -> None:
 
     vocabulary = Vocabulary("".join(sorted(set(text.read_text("utf-8")))))
     model = ModelConfig(hidden_size=hidden, embedding_size=0)
-    config = RunConfig(("random",), "0" * 64, DataConfig(documents="file"), model, TrainingConfig(), {}, False)
+    config = RunConfig(
+        ("random",), "0" * 64, DataConfig(documents="file"), model, TrainingConfig(), {}, whole_documents=False
+    )
     folder = RunFolder.create(checkpoints, "random", config, vocabulary)
     folder.save_weights(create(model, vocabulary.size, 0), {"nats": 0.0, "step": 0})
 

@@ -51,7 +51,9 @@ def model_of(documents: str, whole: bool, characters: str) -> Any:
         lambda weights: weights + random.normal(0, 0.5, weights.shape).astype(np.float32),
         create(shape, len(characters) + 2, 3),
     )
-    config = RunConfig(("letters.txt",), "0" * 64, DataConfig(documents=documents), shape, TrainingConfig(), {}, whole)
+    config = RunConfig(
+        ("letters.txt",), "0" * 64, DataConfig(documents=documents), shape, TrainingConfig(), {}, whole_documents=whole
+    )
     return Model(config, Vocabulary(characters), network, {"nats": 1.0, "step": 1})
 
 

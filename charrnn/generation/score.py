@@ -62,8 +62,10 @@ def _scored(
         ids, wanted = np.asarray(inputs, np.int32), np.asarray(targets, np.int32)
         if carry is None:
             shards = shards_for(inputs.shape[1], network.layers[0].hidden_size)
-            network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
-            carry = jax.device_put(network.initial_carry(inputs.shape[1]), NamedSharding(mesh_of(shards), P(ROWS)))
+            carry = network.initial_carry(inputs.shape[1])
+            if shards > 1:
+                network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
+                carry = jax.device_put(carry, NamedSharding(mesh_of(shards), P(ROWS)))
         result, carry = _score_window(network, ids, wanted, np.asarray(resets, bool), carry, precision, top, shards)
         if pending:
             yield _fetched(pending[0]), pending[1]
@@ -80,9 +82,12 @@ def _fetched(result: Scored) -> Scored:
 def _score_window(
     network: Network, inputs: Array, targets: Array, resets: Array, carry: Carry, precision: str, top: int, shards: int
 ) -> tuple[Scored, Carry]:
+    score_rows = partial(_score_rows, precision, top)
+    if shards == 1:
+        return score_rows(network, inputs, targets, resets, carry)
     rows, state_rows = P(None, ROWS), P(ROWS)
     return jax.shard_map(
-        partial(_score_rows, precision, top), mesh=mesh_of(shards), check_vma=False,
+        score_rows, mesh=mesh_of(shards), check_vma=False,
         in_specs=(P(), rows, rows, rows, state_rows), out_specs=(rows, state_rows),
     )(network, inputs, targets, resets, carry)  # fmt: skip
 

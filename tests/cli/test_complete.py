@@ -241,7 +241,7 @@ def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys
 
 
 def test_as_a_person_runs_it(open_terminal: Callable[..., Any]) -> None:
-    terminal = open_terminal("complete", "letters", "--length", "1000000")
+    terminal = open_terminal("complete", "letters", "--length", "1000000", "--ignore-eos")
     terminal.expect("/help lists the keys")
     terminal.expect("temp 0.8")
     terminal.send("abc")

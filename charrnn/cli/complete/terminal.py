@@ -72,14 +72,13 @@ class Terminal:
         click.echo(f"{describe(self.model)} · /help lists the keys and commands, Ctrl-D leaves", err=True)
         try:
             while True:
-                try:
-                    line = self._prompt.ask(self.session.text)
-                except KeyboardInterrupt:
-                    continue
-                except EOFError:
-                    return
-                if not self._take(line):
-                    return
+                with suppress(KeyboardInterrupt):  # Ctrl-C clears the line, or stops what is being done
+                    try:
+                        line = self._prompt.ask(self.session.text)
+                    except EOFError:
+                        return
+                    if not self._take(line):
+                        return
         finally:
             self._close()
 
