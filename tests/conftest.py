@@ -76,8 +76,9 @@ def letter_runs(letters: Any, letter_lines: Any, tmp_path_factory: pytest.TempPa
 
     checkpoints = tmp_path_factory.mktemp("runs") / "checkpoints"
     for name, model in (("letters", letters), ("lines", letter_lines)):
-        folder = RunFolder.create(checkpoints, name, model.config, model.vocabulary)
+        folder, lock = RunFolder.create(checkpoints, name, model.config, model.vocabulary)
         folder.save_weights(model.network, model.validation)
+        lock.release()
     return checkpoints
 
 
