@@ -38,8 +38,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lambda weights: weights + random.normal(0, 0.3, weights.shape).astype(np.float32),
         create(shape, vocabulary.size, 1),
     )
-    made = RunFolder.create(folder / "checkpoints", "lines", config, vocabulary)
+    made, lock = RunFolder.create(folder / "checkpoints", "lines", config, vocabulary)
     made.save_weights(network, {"step": 1, "nats": 1.0})
+    lock.release()
     return folder
 
 
