@@ -36,8 +36,9 @@ def make_run(text: Path, checkpoints: Path, hidden: int) -> None:
     config = RunConfig(
         ("random",), "0" * 64, DataConfig(documents="file"), model, TrainingConfig(), {}, whole_documents=False
     )
-    folder = RunFolder.create(checkpoints, "random", config, vocabulary)
+    folder, lock = RunFolder.create(checkpoints, "random", config, vocabulary)
     folder.save_weights(create(model, vocabulary.size, 0), {"nats": 0.0, "step": 0})
+    lock.release()
 
 
 def validation_speed(text: Path, checkpoints: Path, passes: int = 3) -> tuple[float, str]:

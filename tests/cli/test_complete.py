@@ -52,7 +52,7 @@ def test_every_step_can_be_undone() -> None:
         ("top-k", "5", "top_k", 5), ("top_k", "5", "top_k", 5), ("length", "20", "length", 20),
         ("seed", "7", "seed", 7),
         ("ignore-eos", "on", "ignore_eos", True), ("ignore-eos", "no", "ignore_eos", False),
-        ("stop", "end", "stop", "end"),
+        ("stop", "the end", "stop", ("the end",)),
     ],
 )  # fmt: skip
 def test_settings(name: str, value: str, field: str, parsed: Any) -> None:

@@ -29,7 +29,7 @@ def complete(run: str | None, checkpoints: Path, **options: Any) -> None:
     """
     from_options(SampleConfig, options)
     model = load_model(run, checkpoints)
-    session = Session(settings={"length": LENGTH} | {k: v for k, v in options.items() if v is not None})
+    session = Session(settings={"length": LENGTH} | {k: v for k, v in options.items() if v not in (None, ())})
     if sys.stdin.isatty() and sys.stdout.isatty():
         from charrnn.cli.complete.terminal import Terminal
 

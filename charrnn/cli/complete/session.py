@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from charrnn.config import SampleConfig, from_options
 from charrnn.errors import ConfigError
@@ -11,7 +11,6 @@ from charrnn.fields import flag_of, value_types
 LENGTH = 400
 """Characters that the model goes on at most when no length is given."""
 
-_STOP = "stop"
 _YES, _NO = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
 _UNSET = ("none", "default", "-")
 
@@ -79,26 +78,26 @@ class Session:
         settings = dict(self.settings)
         if value.lower() in _UNSET:
             settings.pop(field_name, None)
-        elif field_name == _STOP and _STOP not in SampleConfig.__dataclass_fields__:
-            settings[_STOP] = value
         else:
             settings[field_name] = _parsed(field_name, value)
-            from_options(SampleConfig, {key: settings[key] for key in settings if key != _STOP})
+            from_options(SampleConfig, settings)
         return dataclasses.replace(self, settings=settings)
 
     def shown_settings(self) -> list[str]:
         """Every option and its value, one a line; those that were set are marked."""
-        values = {name: entry.default for name, entry in SampleConfig.__dataclass_fields__.items()} | {_STOP: None}
         return [
-            f"  {name:16} {_shown(self.settings.get(name, default))}{'  (set)' if name in self.settings else ''}"
-            for name, default in values.items()
+            f"  {entry.name:16} {_shown(self.settings.get(entry.name, entry.default))}"
+            f"{'  (set)' if entry.name in self.settings else ''}"
+            for entry in dataclasses.fields(SampleConfig)
         ]
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        value = ", ".join(value)
+    return "none" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _field_of(name: str) -> str:
@@ -108,9 +107,7 @@ def _field_of(name: str) -> str:
     for entry in fields:
         if wanted in (entry.name, flag_of(entry).lstrip("-").replace("-", "_")):
             return entry.name
-    if wanted == _STOP:
-        return _STOP
-    raise ConfigError(f"{name}: no such option; there are {', '.join(entry.name for entry in fields)} and {_STOP}")
+    raise ConfigError(f"{name}: no such option; there are {', '.join(entry.name for entry in fields)}")
 
 
 def _parsed(name: str, value: str) -> Any:
@@ -119,8 +116,8 @@ def _parsed(name: str, value: str) -> Any:
         if value.lower() not in (*_YES, *_NO):
             raise ConfigError(f"{name} is on or off, not {value}")
         return value.lower() in _YES
-    if get_origin(plain) is tuple:
-        return tuple(get_args(plain)[0](part) for part in value.split(","))
+    if plain is tuple:
+        return (value,)
     if plain not in (int, float):
         return value
     try:
