@@ -32,10 +32,9 @@ def make_run(text: Path, checkpoints: Path, hidden: int) -> None:
     from charrnn.text.vocabulary import Vocabulary
 
     vocabulary = Vocabulary("".join(sorted(set(text.read_text("utf-8")))))
-    model = ModelConfig(hidden_size=hidden, embedding_size=0)
-    config = RunConfig(
-        ("random",), "0" * 64, DataConfig(documents="file"), model, TrainingConfig(), {}, whole_documents=False
-    )
+    model = ModelConfig(hidden_size=hidden, embedding_size=0, dropout=0.0)
+    training = TrainingConfig(seq_length=64, batch_size=32, learning_rate=0.01, eval_every=100)
+    config = RunConfig(("random",), "0" * 64, DataConfig(documents="file"), model, training, {}, whole_documents=False)
     folder, lock = RunFolder.create(checkpoints, "random", config, vocabulary)
     folder.save_weights(create(model, vocabulary.size, 0), {"nats": 0.0, "step": 0})
     lock.release()

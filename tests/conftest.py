@@ -46,13 +46,14 @@ def model_of(documents: str, whole: bool, characters: str) -> Any:
     from charrnn.text.vocabulary import Vocabulary
 
     random = np.random.default_rng(7)
-    shape = ModelConfig(cell="lstm", hidden_size=8, embedding_size=4)
+    shape = ModelConfig(cell="lstm", hidden_size=8, embedding_size=4, dropout=0.0)
+    training = TrainingConfig(seq_length=8, batch_size=4, learning_rate=0.01, eval_every=10)
     network = jax.tree.map(
         lambda weights: weights + random.normal(0, 0.5, weights.shape).astype(np.float32),
         create(shape, len(characters) + 2, 3),
     )
     config = RunConfig(
-        ("letters.txt",), "0" * 64, DataConfig(documents=documents), shape, TrainingConfig(), {}, whole_documents=whole
+        ("letters.txt",), "0" * 64, DataConfig(documents=documents), shape, training, {}, whole_documents=whole
     )
     return Model(config, Vocabulary(characters), network, {"nats": 1.0, "step": 1})
 
