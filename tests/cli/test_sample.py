@@ -31,9 +31,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample")
     (folder / "lines.txt").write_text(CORPUS, "utf-8")
     corpus = prepare([folder / "lines.txt"], documents="line")
-    shape, vocabulary = ModelConfig(hidden_size=8, embedding_size=4), Vocabulary("\x1babc")
+    shape, vocabulary = ModelConfig(hidden_size=8, embedding_size=4, dropout=0.0), Vocabulary("\x1babc")
     learnt, random = (str(folder / "lines.txt"),), np.random.default_rng(0)
-    config = RunConfig(learnt, corpus.fingerprint, DataConfig("line"), shape, TrainingConfig(), {})
+    training = TrainingConfig(seq_length=8, batch_size=4, learning_rate=0.01, eval_every=10)
+    config = RunConfig(learnt, corpus.fingerprint, DataConfig("line"), shape, training, {})
     network = jax.tree.map(
         lambda weights: weights + random.normal(0, 0.3, weights.shape).astype(np.float32),
         create(shape, vocabulary.size, 1),
