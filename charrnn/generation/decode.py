@@ -7,7 +7,7 @@ depend on what is drawn beside them: see `slots_for`.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,26 +144,32 @@ def start(prepared: Prepared, prompt_ids: np.ndarray, filters: Sequence[Filter],
     draw. An empty prompt is the start of a document.
     """
     prompt = np.asarray(prompt_ids, np.int32)
-    return Rows(
+    row = Rows(
         carry=_read(prepared, prompt, precision),
-        previous=jnp.full(1, prompt[-1] if len(prompt) else EOS, jnp.int32),
-        fresh=jnp.full(1, len(prompt) == 0),
-        memories=tuple(jax.tree.map(jnp.asarray, one.initial(prompt)) for one in filters),
-        number=jnp.zeros(1, jnp.int32),
-        position=jnp.zeros(1, jnp.int32),
-        ended=jnp.full(1, GOING, jnp.int32),
+        previous=_one(prompt[-1] if len(prompt) else EOS),
+        fresh=_one(len(prompt) == 0, bool),
+        memories=tuple(one.initial(prompt) for one in filters),
+        number=_one(0),
+        position=_one(0),
+        ended=_one(GOING),
     )
+    # NumPy's, like all that is made outside the loop: each of JAX's would be a program to compile.
+    return jax.tree.map(np.asarray, row)
+
+
+def _one(value: Any, dtype: type = np.int32) -> Any:
+    return np.full(1, value, dtype)
 
 
 def free_rows(start: Rows, count: int) -> Rows:
     """So many rows that hold no text yet."""
-    rows = jax.tree.map(lambda leaf: jnp.repeat(leaf, count, 0), start)
-    return rows._replace(ended=jnp.full(count, AT_LENGTH, jnp.int32))
+    rows = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), count, 0), start)
+    return rows._replace(ended=np.repeat(_one(AT_LENGTH), count))
 
 
 def queue_of(seed: int, first: int, limit: int, length: int, stride: int = 1) -> Queue:
     """The texts from number `first` to before `limit`, or every `stride`th of them."""
-    numbers = (jnp.int32(number) for number in (first, stride, limit, length))
+    numbers: list[Any] = [np.int32(number) for number in (first, stride, limit, length)]
     return Queue(jax.random.key(np.uint32(seed)), *numbers)
 
 

@@ -100,8 +100,10 @@ class _Lane:
         block: int,
     ) -> "_Lane":
         """A lane with all its rows free."""
-        prepared, filters, beginning, queue = jax.device_put((prepared, filters, beginning, queue), device)
-        return cls(prepared, filters, beginning, decode.free_rows(beginning, slots), queue, precision, block)
+        rows = decode.free_rows(beginning, slots)
+        here = jax.device_put((prepared, filters, beginning, rows, queue), device)
+        prepared, filters, beginning, rows, queue = here
+        return cls(prepared, filters, beginning, rows, queue, precision, block)
 
     def draw(self, limit: int, blocks: int) -> tuple[Drawn, Array]:
         """Draw some blocks of texts numbered below `limit`: what was drawn, and how many blocks of it."""
