@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+RESULTS = Path(__file__).parent / "results"
+
+
 class Run(NamedTuple):
     """One finished process."""
 
@@ -49,4 +52,4 @@ def run(*command: str, environment: dict[str, str] | None = None, cwd: Path | No
 def write_result(name: str, text: str) -> None:
     """Print a result and keep it in `benchmarks/results/`."""
     print(text)
-    (Path(__file__).parent / "results" / name).write_text(text + "\n", "utf-8")
+    (RESULTS / name).write_text(text + "\n", "utf-8")

@@ -18,7 +18,7 @@ from charrnn.errors import CheckpointError, TrainingError
 from charrnn.text.batches import Batch
 from charrnn.training.curve import Plateau, overfit, plateau
 from charrnn.training.events import Event, Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
-from charrnn.training.memory import check_memory, too_large
+from charrnn.training.memory import check_memory, give_back_freed_memory, too_large
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.progress import MOST_TIMES_BACK, Progress
 from charrnn.training.step import StepSettings, TrainState, place, stack, train_steps, validate
@@ -50,6 +50,8 @@ class _Loop:
         self.event_started, self.event_characters = time.monotonic(), 0
 
     def events(self) -> Iterator[Event]:
+        if not self._reason_to_end():
+            self._compile()
         if self.step and self._validation_due(""):  # a stop came before it
             yield from self._validate()
         if self.task.network is not None and self.step == 0:
@@ -95,13 +97,7 @@ class _Loop:
         rates = np.zeros(_MOST_STEPS_A_CALL, np.float32)
         rates[:count] = [self._rate(self.step + k) for k in range(count)]
         batches = stack([self.task.train.batch(self.step + k) for k in range(count)], _MOST_STEPS_A_CALL)
-        try:
-            self.state, losses, norms = train_steps(self.state, batches, rates, np.int32(count), self.settings)
-            losses, norms = np.asarray(losses)[:count], np.asarray(norms)[:count]
-        except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise too_large(self.task, first_line(error)) from error
+        losses, norms = self._take_steps(batches, rates, count)
         seconds = time.monotonic() - before
         self.steps_a_call = max(1, min(_MOST_STEPS_A_CALL, int(_SECONDS_A_CALL * count / seconds)))
         self.progress.elapsed = time.monotonic() - self.started
@@ -116,6 +112,22 @@ class _Loop:
         )  # fmt: skip
         if self.progress.health.diverged:
             yield from self._go_back(self.progress.health.diverged)
+
+    def _take_steps(self, batches: Batch, rates: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The losses and gradient norms `[count]` of the first steps of a call."""
+        try:
+            self.state, losses, norms = train_steps(self.state, batches, rates, np.int32(count), self.settings)
+            return np.asarray(losses)[:count], np.asarray(norms)[:count]
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise too_large(self.task, first_line(error)) from error
+
+    def _compile(self) -> None:
+        """Call the program for no step at all, so that what compiling it leaves behind is gone before the first."""
+        batches = stack([self.task.train.batch(self.step)], _MOST_STEPS_A_CALL)
+        self._take_steps(batches, np.zeros(_MOST_STEPS_A_CALL, np.float32), 0)
+        give_back_freed_memory()
 
     def _rate(self, step: int) -> float:
         if self.training.has_budget:

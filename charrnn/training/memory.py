@@ -1,5 +1,7 @@
 """Whether a step fits into memory, told before it is tried, and which batch would fit."""
 
+import contextlib
+import ctypes
 import os
 from pathlib import Path
 
@@ -70,3 +72,12 @@ def _batch_of(task: Task) -> int:
 
 def _human(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def give_back_freed_memory() -> None:
+    """Hand the memory that was freed back to the system; the GNU C library would keep it.
+
+    What compiling a program leaves behind is a hundred megabytes and more.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

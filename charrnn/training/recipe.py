@@ -37,6 +37,11 @@ SCALES: dict[Size, Scale] = {
 }
 
 
+def rate_for(hidden_size: int) -> float:
+    """The peak learning rate for a width."""
+    return min(1.2e-2, 2.56 / hidden_size)
+
+
 def choose_size(characters: int, minutes: float | None) -> Size:
     """The point on the dial for a training part of so many characters and a budget."""
     if characters < 60_000:

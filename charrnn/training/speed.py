@@ -1,0 +1,102 @@
+"""How fast this machine trains: what `--size auto` goes by when the budget is in minutes.
+
+Two things are measured, in under a second, and remembered: what a step of a scan costs however small it is,
+and how fast a product of the training's kind is.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from charrnn.config import Precision
+from charrnn.nn.arrays import Array, product
+from charrnn.text.corpus import usable_cache_folder
+
+_ROWS, _WIDTH = 1024, 512
+_STEPS, _SMALL = 256, 32
+_REPEATS = 7
+_SCANS_A_STEP, _SHARE_REACHED = 30, 0.5
+"""A step of training is many operations, forward and back, and reaches a share of the large product's speed.
+
+Within a fifth of what 1x128 to 1x1024 measured on a CPU of 2 cores (`benchmarks/results/sizes_speed.json`).
+"""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """step: seconds of a scan's step that does next to nothing. products: floating-point operations a second."""
+
+    step: float
+    products: float
+
+    def characters_a_second(self, hidden_size: int, batch_size: int) -> float:
+        """What training one LSTM layer comes to.
+
+        Forward, backward and the weights' gradient are 6 operations for each of the 4 H^2 weights and character.
+        """
+        a_step = _SCANS_A_STEP * self.step + 24 * hidden_size**2 * batch_size / (_SHARE_REACHED * self.products)
+        return batch_size / a_step
+
+
+def speed_of_this_machine(precision: Precision) -> Speed:
+    """Measured once for each machine, its devices, version of JAX and precision, and kept in the cache folder."""
+    kept = usable_cache_folder() / "speed.json"
+    devices = jax.local_devices()
+    name = f"{platform.node()}, {len(devices)} {devices[0].device_kind}, jax {jax.__version__}, {precision}"
+    known = _read(kept)
+    if name not in known:
+        known[name] = Speed(_time_of_a_step(), _speed_of_products(precision))
+        _write(kept, known)
+    return known[name]
+
+
+def _read(path: Path) -> dict[str, Speed]:
+    try:
+        return {name: Speed(**numbers) for name, numbers in json.loads(path.read_text("utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or not ours: it is measured anew
+        return {}
+
+
+def _write(path: Path, known: dict[str, Speed]) -> None:
+    content = json.dumps({name: asdict(speed) for name, speed in known.items()}, indent=1)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):  # then the next run measures again
+        partial.write_text(content, "utf-8")
+        partial.replace(path)
+
+
+def _time_of_a_step() -> float:
+    kernel, rows = jnp.full((_SMALL, _SMALL), 0.1), jnp.ones((_SMALL, _SMALL))
+
+    @jax.jit
+    def scan(rows: Array) -> Array:
+        return lax.fori_loop(0, _STEPS, lambda _, rows: jnp.tanh(rows @ kernel), rows)
+
+    return _seconds(scan, rows) / _STEPS
+
+
+def _speed_of_products(precision: Precision) -> float:
+    type_ = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    rows, kernel = jnp.ones((_ROWS, _WIDTH), type_), jnp.ones((_WIDTH, 4 * _WIDTH), type_)
+    seconds = _seconds(jax.jit(partial(product, precision=precision)), rows, kernel)
+    return 2 * rows.size * kernel.shape[1] / seconds
+
+
+def _seconds(function: Callable[..., Array], *arguments: Array) -> float:
+    """The best of several calls, after one that compiles."""
+    times = []
+    for _ in range(1 + _REPEATS):
+        started = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
