@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-
 RESULTS = Path(__file__).parent / "results"
 
 

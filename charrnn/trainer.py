@@ -31,7 +31,8 @@ from charrnn.training.fine_tuning import (
     open_ancestor,
     reopen,
 )
-from charrnn.training.recipe import adapting, resolve, resolve_val_fraction
+from charrnn.training.recipe import adapting, resolve, resolve_val_fraction, with_budget
+from charrnn.training.speed import speed_of_this_machine
 from charrnn.training.task import CHANGEABLE, Task
 
 _SAMPLE_CHARACTERS = 300
@@ -111,8 +112,11 @@ def start(
     parts = split_as(prepared, data, training.seed)
     known = ancestor.vocabulary if ancestor else NO_CHARACTERS
     vocabulary = vocabulary_of(parts.train, data.min_count, data.max_vocab, known)
-    model, training = resolve(model, training, parts.train.positions, parts.validation.positions, vocabulary.size)
-    training = dataclasses.replace(training, precision=resolve_precision(training.precision))
+    training = with_budget(dataclasses.replace(training, precision=resolve_precision(training.precision)))
+    open_questions = None in (model.hidden_size, model.dropout)
+    speed = speed_of_this_machine(training.precision) if training.minutes and open_questions else None
+    positions = (parts.train.positions, parts.validation.positions)
+    model, training = resolve(model, training, *positions, vocabulary.size, speed)
     sources = tuple(source if source == "-" else str(_absolute(source)) for source in corpus)
     origin = ancestor.origin if ancestor else None
     config = RunConfig(

@@ -1,10 +1,14 @@
-"""From one dial to every setting: what is not given is derived from the text and the budget."""
+"""From one dial to every setting: what is not given is derived from the text, the budget and the machine.
+
+The two rules, of width and of dropout, are read off `benchmarks/results/sizes.txt`.
+"""
 
 import dataclasses
-from typing import NamedTuple
+import math
 
 from charrnn.config import DEFAULT_VAL_FRACTION, DataConfig, ModelConfig, Size, TrainingConfig
 from charrnn.errors import CorpusError
+from charrnn.training.speed import Speed
 
 DEFAULT_MINUTES = 5.0
 DEFAULT_EPOCHS = 60.0
@@ -15,26 +19,45 @@ _ONE_HOT_VOCABULARY = 256
 _LARGE_ALPHABET_EMBEDDING = 128
 _HELD_OUT_CHARACTERS = 1_000_000
 _FORWARD_SHARE, _VALIDATION_SHARE = 1 / 3, 0.05
-_SMALL_TEXT, _SMALL_TEXT_DROPOUT = 300_000, 0.3
+
+WIDTHS = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 2048)
+SIZES: dict[Size, int] = {"tiny": 128, "small": 256, "medium": 512, "large": 1024}
+_BATCH_SIZE, _SEQ_LENGTH = 32, 64
+_READ_A_WEIGHT = 4.0
+_WEIGHTS_A_CHARACTER = 2.4
+_MOST_DROPOUT = 0.6
 
 
-class Scale(NamedTuple):
-    """One point on the dial."""
-
-    hidden_size: int
-    batch_size: int
-    seq_length: int
-    learning_rate: float
-    dropout: float
+def recurrent_weights(model: ModelConfig, hidden_size: int) -> int:
+    """About how many weights the layers have: an LSTM's, which a one-hot input adds next to nothing to."""
+    return (2 * model.num_layers - 1) * 4 * hidden_size**2
 
 
-# A wide single layer beat two narrower ones at equal time in trials on a 2-core machine.
-SCALES: dict[Size, Scale] = {
-    "tiny": Scale(128, 32, 64, 1.2e-2, 0.1),
-    "small": Scale(256, 32, 64, 1e-2, 0.1),
-    "medium": Scale(512, 32, 64, 5e-3, 0.25),
-    "large": Scale(1024, 64, 128, 2e-3, 0.4),
-}
+def characters_read(
+    model: ModelConfig, training: TrainingConfig, positions: int, speed: Speed | None, hidden_size: int
+) -> float:
+    """How many characters training will read, of the budgets the first to end. `speed` is needed for minutes."""
+    batch_size, seq_length = training.batch_size or _BATCH_SIZE, training.seq_length or _SEQ_LENGTH
+    budgets = [] if training.has_budget else [DEFAULT_EPOCHS * positions]
+    if training.epochs is not None:
+        budgets.append(training.epochs * positions)
+    if training.steps is not None:
+        budgets.append(float(training.steps * batch_size * seq_length))
+    if training.minutes is not None and speed is not None:
+        layers = 2 * model.num_layers - 1
+        budgets.append(60 * training.minutes * speed.characters_a_second(hidden_size, batch_size) / layers)
+    return min(budgets, default=DEFAULT_EPOCHS * positions)
+
+
+def choose_width(model: ModelConfig, training: TrainingConfig, positions: int, speed: Speed | None) -> int:
+    """The widest network that reads several characters for each of its weights, and is not far larger than its text."""
+
+    def fits(width: int) -> bool:
+        weights = recurrent_weights(model, width)
+        read = characters_read(model, training, positions, speed, width)
+        return read >= _READ_A_WEIGHT * weights and weights <= _WEIGHTS_A_CHARACTER * positions
+
+    return max((width for width in WIDTHS if fits(width)), default=WIDTHS[0])
 
 
 def rate_for(hidden_size: int) -> float:
@@ -42,11 +65,10 @@ def rate_for(hidden_size: int) -> float:
     return min(1.2e-2, 2.56 / hidden_size)
 
 
-def choose_size(characters: int, minutes: float | None) -> Size:
-    """The point on the dial for a training part of so many characters and a budget."""
-    if characters < 60_000:
-        return "tiny"
-    return "medium" if characters > 500_000 and (minutes or 0) >= 8 else "small"
+def dropout_for(characters_read: float, weights: int, positions: int) -> float:
+    """More for a text that is read more often, and by more weights: else it would be learnt by heart."""
+    pressure = characters_read / positions * weights / positions
+    return round(min(max(0.1 + 0.18 * math.log10(pressure), 0.0), _MOST_DROPOUT), 2)
 
 
 def resolve_val_fraction(data: DataConfig, characters: int) -> DataConfig:
@@ -63,43 +85,49 @@ def adapting(training: TrainingConfig, rate: float) -> TrainingConfig:
     return dataclasses.replace(training, learning_rate=training.learning_rate or rate * _ADAPTING_RATE)
 
 
+def with_budget(training: TrainingConfig) -> TrainingConfig:
+    """The default budget where none is given, and no patience that would do without one."""
+    if training.has_budget or training.patience:
+        return training
+    return dataclasses.replace(training, minutes=DEFAULT_MINUTES, epochs=DEFAULT_EPOCHS)
+
+
 def resolve(
-    model: ModelConfig, training: TrainingConfig, positions: int, val_positions: int, vocabulary_size: int
+    model: ModelConfig,
+    training: TrainingConfig,
+    positions: int,
+    val_positions: int,
+    vocabulary_size: int,
+    speed: Speed | None = None,
 ) -> tuple[ModelConfig, TrainingConfig]:
     """Fill in what was not given.
 
-    positions and val_positions: predictions an epoch and a validation hold. Raises CorpusError when
-    the training part is shorter than one window.
+    positions and val_positions: predictions an epoch and a validation hold. speed: the machine's; without it
+    a budget of minutes counts for nothing. Raises CorpusError when the training part is shorter than one window.
     """
-    if not training.has_budget and not training.patience:
-        training = dataclasses.replace(training, minutes=DEFAULT_MINUTES, epochs=DEFAULT_EPOCHS)
-    size = choose_size(positions, training.minutes) if training.size == "auto" else training.size
-    scale = SCALES[size]
-    seq_length = training.seq_length or scale.seq_length
+    training = with_budget(training)
+    seq_length = training.seq_length or _SEQ_LENGTH
     if positions < seq_length:
         raise CorpusError(
             f"the training part holds {positions:,} characters, fewer than one window of {seq_length}; "
             "give more text or a smaller --seq-length"
         )
-    batch_size = training.batch_size or max(1, min(scale.batch_size, positions // (4 * seq_length)))
+    batch_size = training.batch_size or max(1, min(_BATCH_SIZE, positions // (4 * seq_length)))
+    training = dataclasses.replace(training, seq_length=seq_length, batch_size=batch_size)
+    width = SIZES.get(training.size) or choose_width(model, training, positions, speed)
+    hidden_size = model.hidden_size or width
+    read = characters_read(model, training, positions, speed, hidden_size)
     gates_its_input = model.cell == "mogrifier-lstm"
     one_hot = vocabulary_size <= _ONE_HOT_VOCABULARY and not gates_its_input
     embedding = 0 if one_hot else _LARGE_ALPHABET_EMBEDDING
-    # A small text is read many times over: without dropout it would be learnt by heart.
-    dropout = max(scale.dropout, _SMALL_TEXT_DROPOUT) if positions < _SMALL_TEXT else scale.dropout
+    dropout = dropout_for(read, recurrent_weights(model, hidden_size), positions)
     model = dataclasses.replace(
         model,
-        hidden_size=model.hidden_size or scale.hidden_size,
+        hidden_size=hidden_size,
         embedding_size=embedding if model.embedding_size is None else model.embedding_size,
         dropout=dropout if model.dropout is None else model.dropout,
     )
-    training = dataclasses.replace(
-        training,
-        size=size,
-        seq_length=seq_length,
-        batch_size=batch_size,
-        learning_rate=training.learning_rate or scale.learning_rate,
-    )
+    training = dataclasses.replace(training, learning_rate=training.learning_rate or rate_for(hidden_size))
     return model, dataclasses.replace(training, eval_every=training.eval_every or _eval_every(training, val_positions))
 
 

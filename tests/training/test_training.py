@@ -13,8 +13,8 @@ import pytest
 from jax import export
 
 import charrnn.training.step as step_module
-from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.errors import ConfigError, CorpusError, TrainingError
+from charrnn.config import TrainingConfig
+from charrnn.errors import ConfigError, TrainingError
 from charrnn.model import load
 from charrnn.nn.network import NO_DROPOUT, named_arrays
 from charrnn.nn.sharding import shards_for
@@ -25,7 +25,6 @@ from charrnn.training.devices import _cpu_has_bfloat16
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.progress import Progress
-from charrnn.training.recipe import resolve
 from charrnn.training.step import StepSettings, initial_state, place, train_steps
 from charrnn.training.task import budget_spent
 
@@ -201,17 +200,6 @@ def test_the_nearest_budget_counts():
     assert budget_spent(training, 10, 10, 0.0) == pytest.approx(0.5)
     assert budget_spent(training, 1000, 10, 45.0) == pytest.approx(0.75)
     assert budget_spent(training, 1000, 100, 0.0) == 1.0
-
-
-def test_the_recipe_fills_in_only_what_is_not_given():
-    model, training = resolve(ModelConfig(hidden_size=99), TrainingConfig(batch_size=3), 1_000_000, 100_000, 65)
-    assert (model.hidden_size, training.batch_size) == (99, 3)
-    assert training.minutes and training.epochs and training.eval_every and model.embedding_size == 0
-    unbounded = resolve(ModelConfig(), TrainingConfig(patience=3), 1_000_000, 100_000, 65)[1]
-    assert not unbounded.has_budget
-    assert resolve(ModelConfig(), TrainingConfig(steps=5), 10_000, 1_000, 5_000)[0].embedding_size == 128
-    with pytest.raises(CorpusError, match="fewer than one window of 64"):
-        resolve(ModelConfig(), TrainingConfig(), 50, 5, 30)
 
 
 def test_bfloat16_is_chosen_only_where_it_is_native(tmp_path):

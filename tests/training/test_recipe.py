@@ -1,0 +1,82 @@
+"""What is not given is derived from the text, the budget and the machine."""
+
+import pytest
+
+from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.errors import CorpusError
+from charrnn.training import speed
+from charrnn.training.recipe import WIDTHS, characters_read, dropout_for, recurrent_weights, resolve
+from charrnn.training.speed import Speed
+
+LAPTOP = Speed(step=1.7e-6, products=7e11)
+SERVER = Speed(step=1.7e-6, products=7e12)
+
+
+def width(positions: int, machine: Speed = LAPTOP, **budget: float) -> int:
+    return resolve(ModelConfig(), TrainingConfig(**budget), positions, positions // 10, 65, machine)[0].hidden_size
+
+
+def test_the_recipe_fills_in_only_what_is_not_given():
+    model, training = resolve(ModelConfig(hidden_size=99), TrainingConfig(batch_size=3), 1_000_000, 100_000, 65)
+    assert (model.hidden_size, training.batch_size) == (99, 3)
+    assert training.minutes and training.epochs and training.eval_every and model.embedding_size == 0
+    unbounded = resolve(ModelConfig(), TrainingConfig(patience=3), 1_000_000, 100_000, 65)[1]
+    assert not unbounded.has_budget
+    assert resolve(ModelConfig(), TrainingConfig(steps=5), 10_000, 1_000, 5_000)[0].embedding_size == 128
+    with pytest.raises(CorpusError, match="fewer than one window of 64"):
+        resolve(ModelConfig(), TrainingConfig(), 50, 5, 30)
+
+
+@pytest.mark.parametrize("less, more", [
+    (width(10**6, minutes=0.3), width(10**6, minutes=3)),
+    (width(10**6, minutes=3), width(10**6, SERVER, minutes=3)),
+    (width(30_000, minutes=5), width(10**6, minutes=5)),
+    (width(10**6, steps=500), width(10**6, steps=20_000)),
+    (width(10**6, epochs=1), width(10**6, epochs=20)),
+])  # fmt: skip
+def test_more_time_text_or_speed_makes_a_wider_network(less: int, more: int):
+    assert WIDTHS[0] <= less < more <= WIDTHS[-1]
+
+
+@pytest.mark.parametrize("size, hidden", [("tiny", 128), ("small", 256), ("medium", 512), ("large", 1024)])
+def test_the_dial_has_fixed_points(size, hidden):
+    model, training = resolve(ModelConfig(), TrainingConfig(size=size, minutes=1), 10**6, 10**5, 65, LAPTOP)
+    assert model.hidden_size == hidden and training.size == size
+
+
+def test_two_layers_are_narrower_than_one():
+    one, two = (resolve(ModelConfig(num_layers=layers), TrainingConfig(minutes=2), 10**6, 10**5, 65, LAPTOP)[0]
+                for layers in (1, 2))  # fmt: skip
+    assert two.hidden_size < one.hidden_size
+
+
+def test_of_the_budgets_the_first_to_end_counts():
+    read = [characters_read(ModelConfig(), TrainingConfig(**budget), 10**6, LAPTOP, 256)
+            for budget in ({"steps": 100}, {"epochs": 2}, {"minutes": 1}, {"steps": 100, "epochs": 2, "minutes": 1})]  # fmt: skip
+    assert read[:2] == [100 * 32 * 64, 2e6] and read[3] == min(read)
+    assert characters_read(ModelConfig(), TrainingConfig(minutes=1), 10**6, None, 256) == 60e6  # as if without
+
+
+def test_what_is_read_more_often_by_more_weights_is_dropped_more():
+    weights = recurrent_weights(ModelConfig(), 256)
+    shares = [dropout_for(read, weights, 10**6) for read in (1e4, 1e6, 1e7, 1e8, 1e12)]
+    assert shares == sorted(shares) and shares[0] == 0 and 0.1 <= shares[2] <= 0.3 and shares[-1] < 0.7
+    assert resolve(ModelConfig(dropout=0.0), TrainingConfig(steps=9), 10**6, 10**5, 65)[0].dropout == 0
+
+
+def test_the_machine_is_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "usable_cache_folder", lambda: tmp_path)
+    first = speed.speed_of_this_machine("float32")
+    assert 0 < first.step < 1 and first.products > 1e6
+    monkeypatch.setattr(speed, "_speed_of_products", lambda precision: 1.0)
+    assert speed.speed_of_this_machine("float32") == first
+    assert speed.speed_of_this_machine("bfloat16").products == 1
+    (tmp_path / "speed.json").write_text("[")  # damaged: measured anew, and kept
+    assert speed.speed_of_this_machine("float32").products == 1
+    assert speed.speed_of_this_machine("float32").products == 1
+
+
+def test_wider_networks_train_more_slowly_and_a_step_has_its_cost():
+    rates = [LAPTOP.characters_a_second(hidden, 32) for hidden in WIDTHS]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] < 32 / LAPTOP.step
