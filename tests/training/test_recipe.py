@@ -51,8 +51,8 @@ def test_two_layers_are_narrower_than_one():
 
 
 def test_of_the_budgets_the_first_to_end_counts():
-    read = [characters_read(ModelConfig(), TrainingConfig(**budget), 10**6, LAPTOP, 256)
-            for budget in ({"steps": 100}, {"epochs": 2}, {"minutes": 1}, {"steps": 100, "epochs": 2, "minutes": 1})]  # fmt: skip
+    budgets = ({"steps": 100}, {"epochs": 2}, {"minutes": 1}, {"steps": 100, "epochs": 2, "minutes": 1})
+    read = [characters_read(ModelConfig(), TrainingConfig(**budget), 10**6, LAPTOP, 256) for budget in budgets]
     assert read[:2] == [100 * 32 * 64, 2e6] and read[3] == min(read)
     assert characters_read(ModelConfig(), TrainingConfig(minutes=1), 10**6, None, 256) == 60e6  # as if without
 
