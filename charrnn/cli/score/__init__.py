@@ -84,7 +84,7 @@ _STDIN = "-"
     help="Read a long text as N streams side by side; 1 is exact. By size when not given.",
 )
 @click.option("--precision", type=click.Choice(("auto", "float32", "bfloat16")), default="auto", show_default=True,
-              help="Number format of the products; auto is float32 for one stream, else the fastest.")  # fmt: skip
+              help="Number format of the products; auto is that of drawing for one stream, else the fastest.")  # fmt: skip
 def score(run: str | None, file: str | None, checkpoints: Path, **options: Any) -> None:
     """Say how surprising a text is to RUN: bits per character, nats, perplexity, bits per byte.
 
@@ -177,7 +177,7 @@ def _report(model: Any, text: Any, options: dict[str, Any]) -> None:
     from charrnn.cli.score import figures, html, views
 
     streams = min(options["streams"] or text.streams, len(text))
-    precision = _precision(options["precision"], streams)
+    precision = _precision(model, options["precision"], streams)
     if options["html"]:
         html.check_size(text)
     nats = None
@@ -202,11 +202,11 @@ def _report(model: Any, text: Any, options: dict[str, Any]) -> None:
         click.echo(figures.one_line(facts), err=True)
 
 
-def _precision(asked: str, streams: int) -> str:
-    """`auto` is exact where one stream is, and fast where many are."""
+def _precision(model: Any, asked: str, streams: int) -> str:
+    """`auto` is that of drawing for one stream, which is read as text is drawn, and the fastest for many."""
     from charrnn.training.devices import resolve_precision
 
-    return "float32" if asked == "auto" and streams == 1 else resolve_precision(asked)  # type: ignore[arg-type]
+    return model.sampler.precision if asked == "auto" and streams == 1 else resolve_precision(asked)  # type: ignore[arg-type]
 
 
 def _warn(unknown: dict[str, int]) -> None:

@@ -46,7 +46,7 @@ def write(path: Path, model: Any, text: ReadyText, facts: dict[str, Any]) -> Non
     """Write the page. Raises ConfigError when the file cannot be written."""
     try:
         with path.open("w", encoding="utf-8", errors="replace") as file, progress_bar("writing the page") as progress:
-            characters = guesses_of(model.network, model.vocabulary, text, _GUESSES, "float32")
+            characters = guesses_of(model.network, model.vocabulary, text, _GUESSES, model.sampler.precision)
             file.writelines(page(text.name, facts, _counted(characters, len(text), progress)))
     except OSError as error:
         raise ConfigError(f"--html {path}: cannot be written ({error.strerror})") from error
