@@ -83,8 +83,13 @@ _STDIN = "-"
     metavar="N",
     help="Read a long text as N streams side by side; 1 is exact. By size when not given.",
 )
-@click.option("--precision", type=click.Choice(("auto", "float32", "bfloat16")), default="auto", show_default=True,
-              help="Number format of the products; auto is that of drawing for one stream, else the fastest.")  # fmt: skip
+@click.option(
+    "--precision",
+    type=click.Choice(("auto", "float32", "bfloat16")),
+    default="auto",
+    show_default=True,
+    help="Number format of the products; auto: that of drawing for one stream, else the fastest.",
+)
 def score(run: str | None, file: str | None, checkpoints: Path, **options: Any) -> None:
     """Say how surprising a text is to RUN: bits per character, nats, perplexity, bits per byte.
 
