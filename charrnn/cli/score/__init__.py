@@ -1,6 +1,5 @@
 """`charrnn score`: how surprising a text is to a model, and where."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import click
 
 from charrnn.cli.options import checkpoints_option, load_model
 from charrnn.cli.progress import progress_bar
+from charrnn.cli.stop import stop_when_terminated
 from charrnn.errors import ConfigError, RunNotFoundError
 
 _STDIN = "-"
@@ -101,7 +101,7 @@ def score(run: str | None, file: str | None, checkpoints: Path, **options: Any) 
     side, each warmed up on the 512 characters before it.
     """
     _check(file, options)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go too
+    stop_when_terminated()  # so that temporary files go too
     run, file = _run_and_file(run, file, checkpoints, bool(options["compare"] or options["part"]))
     from charrnn.training.devices import use_every_core
 
