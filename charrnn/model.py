@@ -83,20 +83,17 @@ class Model:
     def score(self, text: str, end: bool = False) -> Score:
         """How surprising `text` is, read from the start of a document with the state carried through.
 
+        It is what `sample` says of the same text: minus the sum of its characters' log-probabilities.
         With `end` the document's end after it counts too, as in a sample that ended by itself.
         """
         ids = self.vocabulary.encode(text)
-        nats = score_ids(self.network, np.append(ids, np.int32(EOS)) if end else ids, self._precision)
+        nats = score_ids(self.network, np.append(ids, np.int32(EOS)) if end else ids, self.sampler.precision)
         size = len(text.encode("utf-8", "surrogatepass"))
         return Score(nats, len(ids), int((ids == UNK).sum()), int(end), size)
 
     def reader(self) -> Reader:
         """The model before the first character of a text, ready to follow one as it grows."""
-        return Reader.of(self.network, self.vocabulary, self._precision)
-
-    @property
-    def _precision(self) -> str:
-        return "float32"
+        return Reader.of(self.sampler.prepared, self.vocabulary, self.sampler.precision)
 
 
 def load(run: str | Path | None = None, checkpoints: str | Path = "checkpoints") -> Model:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from charrnn.generation import next as ahead
-from charrnn.generation.next import Kinds, Place, Prepared
-from charrnn.nn.network import Network
+from charrnn.generation.decode import Prepared
+from charrnn.generation.next import Kinds, Place
 from charrnn.text.vocabulary import EOS, FIRST_CHARACTER, UNK, Vocabulary
 
 _MARKS = 100
@@ -39,18 +39,16 @@ class _Mark(NamedTuple):
 class Reader:
     """A model that has read a text from the start of a document. `follow` gives the reader of another text."""
 
-    network: Network
+    prepared: Prepared
     vocabulary: Vocabulary
     precision: str
-    prepared: Prepared
     marks: tuple[_Mark, ...]
 
     @classmethod
-    def of(cls, network: Network, vocabulary: Vocabulary, precision: str) -> "Reader":
+    def of(cls, prepared: Prepared, vocabulary: Vocabulary, precision: str) -> "Reader":
         """The reader of the empty text."""
-        prepared = ahead.prepare(network, precision)
         start = _Mark("", ahead.beginning(prepared, precision), 0.0)
-        return cls(network, vocabulary, precision, prepared, (start,))
+        return cls(prepared, vocabulary, precision, (start,))
 
     @property
     def text(self) -> str:

@@ -71,6 +71,6 @@ def test_what_words_are_made_of(character: str, inside: bool) -> None:
 
 
 def test_of_is_at_the_beginning(letters: Model) -> None:
-    reader = Reader.of(letters.network, letters.vocabulary, "float32")
+    reader = Reader.of(letters.sampler.prepared, letters.vocabulary, "float32")
     assert (reader.text, reader.nats) == ("", 0.0)
     assert reader.likeliest(0) == ("", 1.0, False)

@@ -20,15 +20,19 @@ from charrnn.text.vocabulary import EOS, UNK, Vocabulary
 LETTERS = "abcdefgh .\n012"
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    shape = ModelConfig(num_layers=1, hidden_size=8, embedding_size=4)
+def model_of(hidden_size: int) -> Model:
+    shape = ModelConfig(num_layers=1, hidden_size=hidden_size, embedding_size=4)
     vocabulary, random = Vocabulary("".join(sorted(LETTERS))), np.random.default_rng(2)
     network = jax.tree.map(
         lambda weights: 2 * weights + random.normal(0, 0.3, weights.shape).astype(np.float32),
         create(shape, vocabulary.size, 1),
     )
     return Model(RunConfig((), "", DataConfig(), shape, TrainingConfig(), {}), vocabulary, network, {})
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return model_of(8)
 
 
 def test_all_ways_of_drawing_give_the_same_text(model: Model) -> None:
@@ -96,6 +100,21 @@ def test_log_probabilities_add_up_to_the_score(model: Model) -> None:
         assert sum(sample.log_probabilities) == pytest.approx(sample.log_probability, abs=1e-4)
         assert -sample.log_probability == pytest.approx(model.score(sample.text).nats, rel=1e-5)
         assert sample.ids == tuple(model.vocabulary.encode(sample.text).tolist())
+
+
+@pytest.mark.parametrize(("precision", "hidden_size"), [("float32", 8), ("bfloat16", 256)])
+def test_every_way_of_reading_gives_the_probabilities_of_drawing(
+    precision: str, hidden_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charrnn.sampling.resolve_precision", lambda _: "bfloat16")
+    model = model_of(hidden_size)
+    assert model.sampler.precision == precision
+    (drawn,) = model.sample("ab cd.\n", seed=3, temperature=1.5, length=100, ignore_eos=True)
+    whole = model.score(drawn.prompt + drawn.text).nats - model.score(drawn.prompt).nats
+    assert -drawn.log_probability == pytest.approx(whole, rel=1e-6)
+    likely = model.reader().follow(drawn.prompt + drawn.text[:-1]).characters()
+    (share,) = [guess.probability for guess in likely if guess.text == drawn.text[-1]]
+    assert math.log(share) == pytest.approx(drawn.log_probabilities[-1], rel=1e-6)
 
 
 @pytest.mark.parametrize(

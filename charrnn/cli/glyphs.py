@@ -1,9 +1,13 @@
-"""Characters as they can be seen: control characters, blanks and combining marks by a sign of their own."""
+"""Characters as they can be seen: control characters, blanks and lone combining marks by a sign of their own."""
 
 import unicodedata
+from itertools import pairwise
 
 END = "¶"
 NEWLINE = "↵"
+_JOINER = "\N{ZERO WIDTH JOINER}"
+_JOINED = (_JOINER, "\N{ZERO WIDTH NON-JOINER}", *map(chr, range(0x1F3FB, 0x1F400)))
+_EIGHTHS = " ▏▎▍▌▋▊▉"
 _SIGNS = {" ": "␣", "\n": NEWLINE, "\t": "⇥", "\r": "␍", "\N{NO-BREAK SPACE}": "⍽", "\N{IDEOGRAPHIC SPACE}": "⬚"}
 _NAMES = {" ": "space", "\n": "newline", "\t": "tab", "\r": "carriage return", "\N{REPLACEMENT CHARACTER}": "unknown"}
 
@@ -22,14 +26,30 @@ def glyph(character: str) -> str:
     return character if character.isprintable() else f"<U+{code:04X}>"
 
 
+def joins(before: str, character: str) -> bool:
+    """Whether a character is drawn as one with the one before it: a mark, a joiner and what it joins, a skin colour."""
+    if not (before and character) or not (before.isprintable() or before == _JOINER):
+        return False
+    return unicodedata.category(character)[0] == "M" or character in _JOINED or before == _JOINER
+
+
 def visible(text: str) -> str:
     """A text in which nothing acts on a terminal or hides: all but plain spaces by their signs."""
-    return "".join(character if character == " " else glyph(character) for character in text)
+    return "".join(
+        character if character == " " or joins(before, character) else glyph(character)
+        for before, character in pairwise("\n" + text)
+    )
 
 
 def named(character: str) -> str:
     """What a character that has no look of its own is called, else nothing."""
     return "end of text" if not character else _NAMES.get(character, "")
+
+
+def bar(share: float, width: int) -> str:
+    """A bar as long as a share from 0 to 1 of so many columns, to an eighth of one."""
+    full, part = divmod(round(8 * width * share), 8)
+    return "█" * full + _EIGHTHS[part].strip()
 
 
 def percent(share: float) -> str:

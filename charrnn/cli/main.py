@@ -1,10 +1,11 @@
 """The `charrnn` command. Starting it imports neither JAX nor NumPy; the commands do when they run."""
 
 import codecs
+import contextlib
 import io
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -16,6 +17,7 @@ from charrnn.cli.next import next_
 from charrnn.cli.pages import start_again_with_huge_pages
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
+from charrnn.cli.stop import Stopped, hear_interrupts
 from charrnn.cli.train import train
 from charrnn.cli.write import write
 from charrnn.errors import CharrnnError
@@ -78,10 +80,13 @@ def main() -> None:
         start_again_with_huge_pages()
     _open_streams()
     try:
+        hear_interrupts()
         code = cli.main(prog_name="charrnn", standalone_mode=False) or 0
         sys.stdout.flush()
-    except click.exceptions.Abort:
-        code = 130
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _leave_at_once(130)
+    except Stopped:
+        _leave_at_once(143)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -93,6 +98,15 @@ def main() -> None:
         click.echo(f"Error: the standard output cannot be written ({error.strerror})", err=True)
         code = 1
     sys.exit(code)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """End the program where work may be under way beside it: taking JAX down in an orderly way would crash then."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _open_streams() -> None:

@@ -8,10 +8,8 @@ from typing import Any
 
 import click
 
-from charrnn.cli.glyphs import glyph, named
+from charrnn.cli.glyphs import bar, glyph, named
 from charrnn.cli.options import checkpoints_option, load_model, warn_of_unknown
-
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 @click.command("next")
@@ -61,7 +59,6 @@ def bars(guesses: list[Any], width: int) -> list[str]:
     greatest = max(guess.probability for guess in guesses)
     lines = []
     for name, guess in zip(names, guesses, strict=True):
-        full, part = divmod(round(8 * room * guess.probability / greatest), 8)
-        bar = ("█" * full + _EIGHTHS[part] * bool(part))[:room]
-        lines.append(f"{name:{column}} {100 * guess.probability:7.2f} % {bar}".rstrip())
+        line = f"{name:{column}} {100 * guess.probability:7.2f} % {bar(guess.probability / greatest, room)}"
+        lines.append(line.rstrip())
     return lines

@@ -63,6 +63,13 @@ def load_model(run: str | None, checkpoints: Path) -> Any:
     return load(run, checkpoints)
 
 
+def describe(model: Any) -> str:
+    """A model in a line."""
+    shape = model.config.model
+    names = ", ".join(Path(source).name for source in model.config.corpus)
+    return f"{shape.cell} {shape.num_layers}x{shape.hidden_size} on {names}"
+
+
 def warn_of_unknown(model: Any, prompt: str) -> None:
     """Name the characters of a prompt that the model never learnt."""
     unknown = model.unknown(prompt)

@@ -20,6 +20,40 @@ class Stopped(BaseException):
     """Raised where the program is when it is asked to stop and there is nothing to save."""
 
 
+_ASKED_BY = {KeyboardInterrupt: signal.SIGINT, Stopped: signal.SIGTERM}
+_AGAIN_SECONDS = 0.01
+
+
+def hear_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt, and never be lost.
+
+    Python drops what a signal raises inside a callback of its own, such as JAX's at each garbage collection (one
+    Ctrl-C in four, while text is drawn). The signal is then sent once more.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `__main__` has left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual = sys.unraisablehook
+
+    def hear(dropped: "sys.UnraisableHookArgs") -> None:
+        if dropped.exc_type in _ASKED_BY:
+            again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), _ASKED_BY[dropped.exc_type]))
+            again.daemon = True
+            again.start()
+        else:
+            usual(dropped)
+
+    sys.unraisablehook = hear
+
+
+def stop_when_terminated() -> None:
+    """Let SIGTERM raise Stopped, so that what is under way tidies up."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 class StopRequest:
     """Turns the first signal into a request to stop; a second one ends the program at once.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from charrnn.cli.glyphs import glyph, named, visible
+from charrnn.cli.glyphs import bar, glyph, named, visible
 from charrnn.cli.options import checkpoints_option, load_model, run_argument, shown, warn_of_unknown
 from charrnn.errors import ConfigError
 
@@ -162,11 +162,11 @@ def offered(offers: "list[Guess]", width: int) -> "StyleAndTextTuples":
     """The offers, one a line, with their probabilities, and how to take them."""
     labels = [label_of(offer.text) for offer in offers]
     column = min(max(map(len, labels), default=1), max(4, width - 14))
-    bar = max(0, min(_BAR, width - column - 14))
+    room = max(0, min(_BAR, width - column - 14))
     parts: StyleAndTextTuples = []
     for number, (label, offer) in enumerate(zip(labels, offers, strict=True), 1):
         parts.append(("", f"{number}  {label[:column]:{column}} {100 * offer.probability:5.1f} % "))
-        parts.append(("class:bar", "█" * round(bar * offer.probability) + "\n"))
+        parts.append(("class:bar", bar(offer.probability, room) + "\n"))
     help_line = "digit takes · or type, Enter · Backspace undoes · Ctrl-D leaves"
     return [*parts, ("class:help", help_line[:width])]
 

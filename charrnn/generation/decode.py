@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
-from charrnn.nn.arrays import Array, Carry, row_sum, storage_type
+from charrnn.nn.arrays import Array, Carry, log_sum_exp, storage_type
 from charrnn.nn.network import Network
 from charrnn.text.vocabulary import EOS
 
@@ -175,24 +175,28 @@ def queue_of(seed: int, first: int, limit: int, length: int, stride: int = 1) ->
 
 def _read(prepared: Prepared, prompt: np.ndarray, precision: str) -> Carry:
     """The state, parts `[1, H]`, before the prompt's last character is the input."""
-    carry = prepared.network.initial_carry(1)
+    carry = prepared.network.initial_carry(slots_for(1, precision))
     # Step t reads character t - 1; step 0 reads nothing, as at every start of a document.
     read = np.concatenate([[EOS], prompt[:-1]]).astype(np.int32)
     for begin in range(0, len(prompt), _PROMPT_WINDOW):
         window = read[begin : begin + _PROMPT_WINDOW]
         padded = np.pad(window, (0, _PROMPT_WINDOW - len(window)))
         carry = _read_window(prepared, padded, np.int32(len(window)), np.bool_(begin == 0), carry, precision)
-    return carry
+    return jax.tree.map(lambda part: np.asarray(part)[:1], carry)
 
 
 @partial(jax.jit, static_argnames="precision")
 def _read_window(prepared: Prepared, ids: Array, count: Array, starts: Array, carry: Carry, precision: str) -> Carry:
-    """The state after the first `count` of the ids `[T]`; `starts` is true where they start a document."""
+    """The state after the first `count` of the ids `[T]`; `starts` is true where they start a document.
+
+    Every row reads the same: there are as many as when one text is drawn, so that the products are the same.
+    """
     network, table = prepared
+    rows = jax.tree.leaves(carry)[0].shape[0]
 
     def body(t: Array, carry: Carry) -> Carry:
-        fresh = (starts & (t == 0))[None]
-        return network.step(table, lax.dynamic_slice(ids, (t,), (1,)), fresh, carry, precision)[1]
+        fresh = jnp.broadcast_to(starts & (t == 0), rows)
+        return network.step(table, jnp.broadcast_to(ids[t], rows), fresh, carry, precision)[1]
 
     return lax.fori_loop(0, count, body, carry)
 
@@ -225,9 +229,7 @@ def draw(
         noise = _noise(queue.key, rows, block, vocabulary_size)
         after, (ids, logits) = lax.scan(partial(_step, prepared, filters, precision, queue.length), rows, noise)
         chosen = jnp.take_along_axis(logits, ids[..., None], -1)[..., 0]
-        best = logits.max(-1, keepdims=True)
-        total = best[..., 0] + jnp.log(row_sum(jnp.exp(logits - best)))
-        log_probabilities = (chosen - total).astype(jnp.float32)
+        log_probabilities = (chosen - log_sum_exp(logits)).astype(jnp.float32)
         own = jnp.where(rows.ended == GOING, after.position - rows.position, 0)
         here = Drawn(ids, log_probabilities, rows.number, own, after.ended)
         return done + 1, after, queue, jax.tree.map(lambda all, one: all.at[done].set(one), drawn, here)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.nn.arrays import Array, Carry
-from charrnn.nn.network import Network
+from charrnn.generation.decode import Prepared, slots_for
+from charrnn.nn.arrays import Array, Carry, log_sum_exp
 from charrnn.text.vocabulary import EOS, UNK
 
 _WINDOW = 256
@@ -21,19 +21,13 @@ _PREFIXES = 32
 class Place(NamedTuple):
     """A place in a text.
 
-    carry: the state after what was read, parts `[1, H]`. likelihoods: `[V]` float32, the
-    log-probability of each id to come next.
+    carry: the state after what was read, parts `[B, H]` of equal rows, as many as when one text is drawn: the
+    products are then the same, and so are the probabilities. likelihoods: `[V]` float32, the log-probability
+    of each id to come next.
     """
 
     carry: Carry
     likelihoods: Array
-
-
-class Prepared(NamedTuple):
-    """A network and what its first layer makes of each character, `[V, G*H]`."""
-
-    network: Network
-    table: Array
 
 
 class Ahead(NamedTuple):
@@ -44,21 +38,22 @@ class Ahead(NamedTuple):
 
 
 @partial(jax.jit, static_argnames="precision")
-def prepare(network: Network, precision: str) -> Prepared:
-    """Do once what each step would otherwise do again."""
-    return Prepared(network, network.first_projections(precision))
-
-
-@partial(jax.jit, static_argnames="precision")
 def beginning(prepared: Prepared, precision: str) -> Place:
     """The start of a document."""
+    carry = prepared.network.initial_carry(slots_for(1, precision))
+    return _after(prepared, carry, jnp.int32(EOS), precision, starts=True)
+
+
+def _after(prepared: Prepared, carry: Carry, id: Array, precision: str, starts: bool = False) -> Place:
+    """The place one character further."""
     network, table = prepared
-    return _place(network.step(table, jnp.full(1, EOS), jnp.ones(1, bool), network.initial_carry(1), precision))
+    rows = jax.tree.leaves(carry)[0].shape[0]
+    logits, carry = network.step(table, jnp.broadcast_to(id, rows), jnp.full(rows, starts), carry, precision)
+    return Place(carry, _log_softmax(logits)[0].astype(jnp.float32))
 
 
-def _place(step: tuple[Array, Carry]) -> Place:
-    logits, carry = step
-    return Place(carry, jax.nn.log_softmax(logits[0]).astype(jnp.float32))
+def _log_softmax(logits: Array) -> Array:
+    return logits - jnp.broadcast_to(log_sum_exp(logits)[..., None], logits.shape)
 
 
 def read(prepared: Prepared, place: Place, ids: np.ndarray, precision: str) -> tuple[Place, np.ndarray]:
@@ -74,25 +69,19 @@ def read(prepared: Prepared, place: Place, ids: np.ndarray, precision: str) -> t
 
 @partial(jax.jit, static_argnames="precision")
 def _read_window(prepared: Prepared, place: Place, ids: Array, count: Array, precision: str) -> tuple[Place, Array]:
-    network, table = prepared
-
     def body(t: Array, state: tuple[Place, Array]) -> tuple[Place, Array]:
         place, nats = state
         nats = nats.at[t].set(-place.likelihoods[ids[t]])
-        after = network.step(table, lax.dynamic_slice(ids, (t,), (1,)), jnp.zeros(1, bool), place.carry, precision)
-        return _place(after), nats
+        return _after(prepared, place.carry, ids[t], precision), nats
 
     return lax.fori_loop(0, count, body, (place, jnp.zeros(len(ids), jnp.float32)))
 
 
 @partial(jax.jit, static_argnames=("length", "precision"))
 def _likeliest(prepared: Prepared, place: Place, length: int, precision: str) -> tuple[Array, Array]:
-    network, table = prepared
-
     def body(place: Place, _: None) -> tuple[Place, tuple[Array, Array]]:
         best = place.likelihoods.at[UNK].set(-jnp.inf).argmax().astype(jnp.int32)
-        after = network.step(table, best[None], jnp.zeros(1, bool), place.carry, precision)
-        return _place(after), (best, place.likelihoods[best])
+        return _after(prepared, place.carry, best, precision), (best, place.likelihoods[best])
 
     return lax.scan(body, place, None, length)[1]
 
@@ -121,7 +110,7 @@ def words(prepared: Prepared, place: Place, kinds: Kinds, top: int, precision: s
     """
     found: list[Ahead] = []
     prefixes = [Ahead((), 0.0)]
-    carry = jax.tree.map(lambda part: np.repeat(np.asarray(part), _PREFIXES, 0), place.carry)
+    carry = jax.tree.map(lambda part: np.repeat(np.asarray(part)[:1], _PREFIXES, 0), place.carry)
     table = np.asarray(place.likelihoods)[None].astype(np.float64)
     for _ in range(_LONGEST_WORD):
         longer = []
@@ -173,4 +162,4 @@ def _extend(prepared: Prepared, carry: Carry, parents: Array, ids: Array, precis
     network, table = prepared
     states = jax.tree.map(lambda part: part[parents], carry)
     logits, after = network.step(table, ids, jnp.zeros(ids.shape, bool), states, precision)
-    return after, jax.nn.log_softmax(logits, -1)
+    return after, _log_softmax(logits)

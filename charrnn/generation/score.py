@@ -1,6 +1,10 @@
-"""How surprising given ids are to a network, window by window with the state carried."""
+"""How surprising given ids are to a network, window by window with the state carried.
 
-from collections.abc import Iterable, Iterator
+One stream is read with the very products that draw text, a character at a time, so that a text's score is the
+sum of the log-probabilities it was drawn with. Several are read as training reads them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +15,8 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry
+from charrnn.generation.decode import Prepared, prepare, slots_for
+from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry, log_sum_exp
 from charrnn.nn.network import Network
 from charrnn.nn.sharding import ROWS, mesh_of, shards_for
 
@@ -56,17 +61,13 @@ def _scored(
     network: Network, windows: Iterable[Window], precision: str, top: int
 ) -> Iterator[tuple[Scored, np.ndarray]]:
     """Each window's result and targets. While one is worked out the next is made ready."""
-    carry, shards, pending = None, 1, None
+    score_window, carry, pending = None, None, None
     for inputs, targets, resets in windows:
         # One integer type, so that one shape is one compilation.
         ids, wanted = np.asarray(inputs, np.int32), np.asarray(targets, np.int32)
-        if carry is None:
-            shards = shards_for(inputs.shape[1], network.layers[0].hidden_size)
-            carry = network.initial_carry(inputs.shape[1])
-            if shards > 1:
-                network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
-                carry = jax.device_put(carry, NamedSharding(mesh_of(shards), P(ROWS)))
-        result, carry = _score_window(network, ids, wanted, np.asarray(resets, bool), carry, precision, top, shards)
+        if score_window is None:
+            score_window, carry = _reading(network, inputs.shape[1], precision, top)
+        result, carry = score_window(ids, wanted, np.asarray(resets, bool), carry)
         if pending:
             yield _fetched(pending[0]), pending[1]
         pending = result, wanted
@@ -74,8 +75,39 @@ def _scored(
         yield _fetched(pending[0]), pending[1]
 
 
+def _reading(network: Network, streams: int, precision: str, top: int) -> tuple[Callable[..., Any], Carry]:
+    """What scores a window of so many streams, and the state before the first."""
+    if streams == 1:
+        prepared, carry = prepare(network, precision), network.initial_carry(slots_for(1, precision))
+        return partial(_score_as_drawn, prepared, precision=precision, top=top), carry
+    shards, carry = shards_for(streams, network.layers[0].hidden_size), network.initial_carry(streams)
+    if shards > 1:
+        network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
+        carry = jax.device_put(carry, NamedSharding(mesh_of(shards), P(ROWS)))
+    return partial(_score_window, network, precision=precision, top=top, shards=shards), carry
+
+
 def _fetched(result: Scored) -> Scored:
     return Scored(*map(np.asarray, result))
+
+
+@partial(jax.jit, static_argnames=("precision", "top"))
+def _score_as_drawn(
+    prepared: Prepared, inputs: Array, targets: Array, resets: Array, carry: Carry, precision: str, top: int
+) -> tuple[Scored, Carry]:
+    """A window of one stream. Every row of the state reads the same: there are as many as when one text is drawn."""
+    network, table = prepared
+    rows = jax.tree.leaves(carry)[0].shape[0]
+
+    def body(carry: Carry, here: tuple[Array, Array]) -> tuple[Carry, Array]:
+        before, fresh = (jnp.broadcast_to(part, rows) for part in here)
+        carry = jax.tree.map(lambda part: jnp.where(fresh[:, None], jnp.zeros_like(part), part), carry)
+        logits, carry = network.step(table, before, fresh, carry, precision)
+        return carry, logits
+
+    carry, logits = lax.scan(body, carry, (inputs, resets))
+    logits = logits[:, :1]
+    return _scored_by(logits, log_sum_exp(logits), targets, top), carry
 
 
 @partial(jax.jit, static_argnames=("precision", "top", "shards"), compiler_options=COMPILER_OPTIONS)
@@ -97,8 +129,12 @@ def _score_rows(
 ) -> tuple[Scored, Carry]:
     """A window's rows on one device."""
     logits, carry = network(inputs, resets, carry, precision=precision)
+    return _scored_by(logits, jax.nn.logsumexp(logits, -1), targets, top), carry
+
+
+def _scored_by(logits: Array, sums: Array, targets: Array, top: int) -> Scored:
+    """What the targets `[T, B]` were to these logits; `sums [T, B]` are the logs of their exponentials' sums."""
     chosen = jnp.take_along_axis(logits, jnp.maximum(targets, 0)[..., None], -1)[..., 0]
-    sums = jax.nn.logsumexp(logits, -1)
     nats = jnp.where(targets >= 0, sums - chosen, 0.0).astype(jnp.float32)
     best, ids = lax.top_k(logits, min(top, logits.shape[-1]))
-    return Scored(nats, ids, best - jnp.broadcast_to(sums[..., None], best.shape)), carry
+    return Scored(nats, ids, best - jnp.broadcast_to(sums[..., None], best.shape))

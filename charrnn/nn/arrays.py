@@ -86,6 +86,12 @@ def row_sum(values: Array) -> Array:
     return values[..., 0]
 
 
+def log_sum_exp(values: Array) -> Array:
+    """Log of the sum of exponentials over the last axis, in an order that does not depend on the other axes."""
+    best = values.max(-1, keepdims=True)
+    return best[..., 0] + jnp.log(row_sum(jnp.exp(values - best)))
+
+
 def storage_type(precision: str, parameter_type: jnp.dtype) -> jnp.dtype:
     """The type in which large intermediate arrays that feed a product are kept."""
     return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else parameter_type

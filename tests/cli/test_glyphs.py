@@ -25,6 +25,8 @@ def test_nothing_that_is_shown_is_a_control_character() -> None:
 
 def test_spaces_stay_in_a_text() -> None:
     assert visible("a b\x1b[1m\nc") == "a b␛[1m↵c"
+    assert visible("e\u0301 \n\u0301 नमस्ते") == "e\u0301 ↵◌\u0301 नमस्ते"
+    assert visible("\u200da\u200cb👩\u200d👧\u202e") == "<U+200D>a\u200cb👩\u200d👧<U+202E>"
     assert (named(""), named(" "), named("a")) == ("end of text", "space", "")
 
 

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from charrnn.cli.glyphs import glyph, named
 from charrnn.cli.score.compare import odds
-from charrnn.cli.score.views import level_of
+from charrnn.cli.score.html import page
+from charrnn.cli.score.views import clusters, level_of
+from charrnn.scoring.details import Character
 
+FACTS = {"bits_per_character": 1.0, "nats_per_character": 0.7, "perplexity": 2.0, "characters": 9, "unknown": 0}
 TEXT = "abc def\nfad bee\n\ncab\n"
 
 
@@ -155,17 +159,33 @@ def test_the_page_holds_the_text_and_what_was_expected(charrnn: Callable[..., Re
     done = charrnn("score", "letters", "<b>.txt", "--html", "page.html")
     assert done.exit_code == 0, done.stderr
     raw = Path("page.html").read_text("utf-8")
-    page = Page(raw)
-    assert page.text == content.replace("\n", "↵\n")
-    assert len(page.marks) == len(content)
-    assert page.links == [] and "http" not in raw and "<script" not in raw and "<b>" not in raw
+    marked = Page(raw)
+    assert marked.text == content.replace("\n", "↵\n")
+    assert len(marked.marks) == len(content)
+    assert marked.links == [] and "http" not in raw and "<b>" not in raw
     best = letters.reader().follow("a").characters(5)
-    lines = page.marks[1]["data-g"].split("\n")
-    assert lines[0].startswith("b  ") and len(lines) == 6
-    assert [float(line.split()[0]) for line in lines[1:]] == pytest.approx(
-        [100 * g.probability for g in best], abs=0.01
+    lines = marked.marks[1]["data-g"].split("\n")
+    assert re.fullmatch(r" +\d\.\d\d bits +\d+\.\d\d % +b", lines[0]) and len(lines) == 6
+    expected = [float(re.search(r"[\d.]+(?= %)", line)[0]) for line in lines[1:]]  # type: ignore[index]
+    assert expected == pytest.approx([100 * guess.probability for guess in best], abs=0.01)
+    assert all(
+        line.endswith(f"{glyph(guess.text)} {named(guess.text)}".rstrip())
+        for line, guess in zip(lines[1:], best, strict=True)
     )
     assert "color-scheme: light dark" in raw
+    assert [number for number, mark in enumerate(marked.marks) if "tabindex" in mark] == [0]
+
+
+def test_what_is_drawn_as_one_is_one_mark_on_the_page() -> None:
+    text = "e\u0301 न\u092e\u0938\u094d\u0924\u0947 👩\u200d👧\n\u0301👍🏽\u202e"
+    found = list(clusters(Character(character, 1.0, (("x", 0.5),)) for character in text))
+    assert ["".join(one.text for one in cluster) for cluster in found] == [
+        "e\u0301", " ", "न", "म", "\u0938\u094d", "\u0924\u0947", " ", "👩\u200d👧", "\n", "\u0301", "👍🏽", "\u202e",
+    ]  # fmt: skip
+    raw = "".join(page("a", "lstm", FACTS, (one for cluster in found for one in cluster)))
+    assert ">e\u0301</i>" in raw and "👩\u200d👧" in raw and "&lt;U+202E&gt;" in raw and "\u202e" not in raw
+    (family,) = (mark["data-g"].split("\n") for mark in Page(raw).marks if "👧" in mark["data-g"])
+    assert len(family) == 3 + 1 and [line.split()[-1] for line in family] == ["👩", "<U+200D>", "👧", "x"]
 
 
 def test_compare_gives_the_odds(charrnn: Callable[..., Result], letter_lines: Any) -> None:

@@ -3,10 +3,13 @@
 import io
 import os
 import signal
+import sys
+import time
+import weakref
 
 import pytest
 
-from charrnn.cli.stop import Stopped, StopRequest, Talk
+from charrnn.cli.stop import Stopped, StopRequest, Talk, hear_interrupts, stop_when_terminated
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,21 @@ def test_it_is_raised_where_there_is_nothing_to_save() -> None:
     with StopRequest() as stop, pytest.raises(Stopped):
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.code == 143
+
+
+def test_what_a_callback_drops_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # it is put back
+    terminate = signal.getsignal(signal.SIGTERM)
+    hear_interrupts()
+    stop_when_terminated()
+    for number, raised in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)):
+        with pytest.raises(raised):
+            gone = Gone()
+            watched = weakref.ref(gone, lambda _, number=number: os.kill(os.getpid(), number))
+            del gone
+            assert watched() is None
+            time.sleep(5)
+    signal.signal(signal.SIGTERM, terminate)
 
 
 class Gone(io.StringIO):

@@ -9,6 +9,7 @@ import pytest
 
 from charrnn.config import ModelConfig
 from charrnn.generation import next as ahead
+from charrnn.generation.decode import Prepared, prepare
 from charrnn.generation.next import Kinds
 from charrnn.nn.network import Network, create
 from charrnn.text.vocabulary import EOS, UNK
@@ -26,11 +27,11 @@ def network() -> Network:
 
 
 @pytest.fixture(scope="module")
-def prepared(network: Network) -> ahead.Prepared:
-    return ahead.prepare(network, "float32")
+def prepared(network: Network) -> Prepared:
+    return prepare(network, "float32")
 
 
-def test_reading_is_the_networks_own_pass_however_it_is_cut(network: Network, prepared: ahead.Prepared) -> None:
+def test_reading_is_the_networks_own_pass_however_it_is_cut(network: Network, prepared: Prepared) -> None:
     ids = np.random.default_rng(0).integers(0, V, 300).astype(np.int32)
     inputs = np.concatenate([[EOS], ids[:-1]])[:, None].astype(np.int32)
     resets = (np.arange(300) == 0)[:, None]
@@ -44,7 +45,7 @@ def test_reading_is_the_networks_own_pass_however_it_is_cut(network: Network, pr
         assert np.exp(place.likelihoods).sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_the_likeliest_continuation_takes_the_best_id_each_time(prepared: ahead.Prepared) -> None:
+def test_the_likeliest_continuation_takes_the_best_id_each_time(prepared: Prepared) -> None:
     place = ahead.beginning(prepared, "float32")
     found = ahead.likeliest(prepared, place, 6, "float32")
     total = 0.0
@@ -58,7 +59,7 @@ def test_the_likeliest_continuation_takes_the_best_id_each_time(prepared: ahead.
     assert found.likelihood == pytest.approx(total, abs=1e-5)
 
 
-def words_by_trying(prepared: ahead.Prepared, start: ahead.Place, longest: int) -> dict[tuple[int, ...], float]:
+def words_by_trying(prepared: Prepared, start: ahead.Place, longest: int) -> dict[tuple[int, ...], float]:
     """Every word up to a length, with its log-probability, from the definition."""
     found = {}
     for size in range(1, longest + 1):
@@ -75,7 +76,7 @@ def words_by_trying(prepared: ahead.Prepared, start: ahead.Place, longest: int) 
     return found
 
 
-def test_words_are_the_likeliest_of_all(prepared: ahead.Prepared) -> None:
+def test_words_are_the_likeliest_of_all(prepared: Prepared) -> None:
     start, _ = ahead.read(prepared, ahead.beginning(prepared, "float32"), np.array([A, SPACE, B]), "float32")
     every = words_by_trying(prepared, start, 4)
     expected = sorted(every.items(), key=lambda entry: -entry[1])[:5]

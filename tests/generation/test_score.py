@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from charrnn.config import ModelConfig
-from charrnn.generation.score import Window, _score_window, score, total
+from charrnn.generation.score import Window, _score_as_drawn, score, total
 from charrnn.nn.network import Network, create
 
 V = 6
@@ -76,11 +76,11 @@ def test_total_counts_what_is_scored_and_holds_few_windows_at_a_time() -> None:
 
 def test_one_compilation_for_all_integer_types() -> None:
     network, ids = network_of(), np.random.default_rng(2).integers(0, V, (9, 1))
-    before = _score_window._cache_size()
+    before = _score_as_drawn._cache_size()
     for kind in (np.uint8, np.uint16, np.int32, np.int64):
         inputs, targets, resets = windows_of(ids, 9)[0]
         list(score(network, [(inputs.astype(kind), targets, resets)] * 3, "float32"))
-    assert _score_window._cache_size() == before + 1
+    assert _score_as_drawn._cache_size() == before + 1
 
 
 def test_the_probabilities_of_all_targets_sum_to_one() -> None:

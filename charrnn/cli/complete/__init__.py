@@ -10,7 +10,15 @@ import click
 
 from charrnn.cli.complete.commands import Outcome, as_text, is_command, is_known_command, obey
 from charrnn.cli.complete.session import LENGTH, Session, Turn
-from charrnn.cli.options import checkpoints_option, config_options, load_model, run_argument, shown, warn_of_unknown
+from charrnn.cli.options import (
+    checkpoints_option,
+    config_options,
+    describe,
+    load_model,
+    run_argument,
+    shown,
+    warn_of_unknown,
+)
 from charrnn.config import SampleConfig, from_options
 from charrnn.errors import CharrnnError
 
@@ -73,13 +81,6 @@ def carry_out(outcome: Outcome, model: Any, checkpoints: Path) -> Any:
     if say:
         click.echo(say, err=True)
     return model
-
-
-def describe(model: Any) -> str:
-    """A model in a line."""
-    shape = model.config.model
-    names = ", ".join(Path(source).name for source in model.config.corpus)
-    return f"{shape.cell} {shape.num_layers}x{shape.hidden_size} on {names}"
 
 
 def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:

@@ -11,10 +11,11 @@ from prompt_toolkit.history import FileHistory, History
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
-from charrnn.cli.complete import carry_out, describe, draw
+from charrnn.cli.complete import carry_out, draw
 from charrnn.cli.complete.commands import as_text, is_command, obey
 from charrnn.cli.complete.prompt import Prompt
 from charrnn.cli.complete.session import Session, Turn
+from charrnn.cli.options import describe
 from charrnn.config import SampleConfig
 from charrnn.errors import CharrnnError
 from charrnn.text.corpus import usable_cache_folder

@@ -1,6 +1,5 @@
 """`charrnn score`: how surprising a text is to a model, and where."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import click
 
 from charrnn.cli.options import checkpoints_option, load_model
 from charrnn.cli.progress import progress_bar
+from charrnn.cli.stop import stop_when_terminated
 from charrnn.errors import ConfigError, RunNotFoundError
 
 _STDIN = "-"
@@ -83,8 +83,13 @@ _STDIN = "-"
     metavar="N",
     help="Read a long text as N streams side by side; 1 is exact. By size when not given.",
 )
-@click.option("--precision", type=click.Choice(("auto", "float32", "bfloat16")), default="auto", show_default=True,
-              help="Number format of the products; auto is float32 for one stream, else the fastest.")  # fmt: skip
+@click.option(
+    "--precision",
+    type=click.Choice(("auto", "float32", "bfloat16")),
+    default="auto",
+    show_default=True,
+    help="Number format of the products; auto: that of drawing for one stream, else the fastest.",
+)
 def score(run: str | None, file: str | None, checkpoints: Path, **options: Any) -> None:
     """Say how surprising a text is to RUN: bits per character, nats, perplexity, bits per byte.
 
@@ -96,7 +101,7 @@ def score(run: str | None, file: str | None, checkpoints: Path, **options: Any) 
     side, each warmed up on the 512 characters before it.
     """
     _check(file, options)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go too
+    stop_when_terminated()  # so that temporary files go too
     run, file = _run_and_file(run, file, checkpoints, bool(options["compare"] or options["part"]))
     from charrnn.training.devices import use_every_core
 
@@ -177,7 +182,7 @@ def _report(model: Any, text: Any, options: dict[str, Any]) -> None:
     from charrnn.cli.score import figures, html, views
 
     streams = min(options["streams"] or text.streams, len(text))
-    precision = _precision(options["precision"], streams)
+    precision = _precision(model, options["precision"], streams)
     if options["html"]:
         html.check_size(text)
     nats = None
@@ -202,11 +207,11 @@ def _report(model: Any, text: Any, options: dict[str, Any]) -> None:
         click.echo(figures.one_line(facts), err=True)
 
 
-def _precision(asked: str, streams: int) -> str:
-    """`auto` is exact where one stream is, and fast where many are."""
+def _precision(model: Any, asked: str, streams: int) -> str:
+    """`auto` is that of drawing for one stream, which is read as text is drawn, and the fastest for many."""
     from charrnn.training.devices import resolve_precision
 
-    return "float32" if asked == "auto" and streams == 1 else resolve_precision(asked)  # type: ignore[arg-type]
+    return model.sampler.precision if asked == "auto" and streams == 1 else resolve_precision(asked)  # type: ignore[arg-type]
 
 
 def _warn(unknown: dict[str, int]) -> None:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from charrnn.cli.glyphs import END, NEWLINE, glyph, visible
+from charrnn.cli.glyphs import END, NEWLINE, glyph, joins, visible
 from charrnn.scoring.details import Character, characters_of, lines_of
 from charrnn.scoring.text import ReadyText
 
@@ -69,14 +69,37 @@ def show(text: ReadyText, nats: np.ndarray, console: Console | None = None) -> N
 def _lines(characters: Iterable[Character], style: str) -> Iterator[list[tuple[str, float]]]:
     """The signs of each line with their bits; its end is one of them."""
     line: list[tuple[str, float]] = []
-    for character in characters:
-        sign = character.text if character.text == " " else glyph(character.text)
-        line.append((sign, character.nats / _LOG2))
+    for cluster in clusters(characters):
+        sign = sign_of(cluster)
+        line.append((sign, bits_of(cluster)))
         if sign in (END, NEWLINE):
             yield line
             line = []
     if line:
         yield line
+
+
+def clusters(characters: Iterable[Character]) -> Iterator[list[Character]]:
+    """Characters that are drawn as one: a base with its marks, a family of emoji."""
+    cluster: list[Character] = []
+    for character in characters:
+        if cluster and not joins(cluster[-1].text, character.text):
+            yield cluster
+            cluster = []
+        cluster.append(character)
+    if cluster:
+        yield cluster
+
+
+def sign_of(cluster: list[Character]) -> str:
+    """How characters that are drawn as one are shown."""
+    first = cluster[0].text
+    return (first if first == " " else glyph(first)) + "".join(character.text for character in cluster[1:])
+
+
+def bits_of(cluster: list[Character]) -> float:
+    """The surprise of all of them together."""
+    return sum(character.nats for character in cluster) / _LOG2
 
 
 def _coloured(line: list[tuple[str, float]]) -> Text:
