@@ -24,10 +24,15 @@ def unfinished_step(task: Task) -> int | None:
         found = task.folder.config()
     except CheckpointError:
         return None
-    if dataclasses.replace(found, versions={}) != dataclasses.replace(task.config, versions={}):
+    if _what_it_learns(found) != _what_it_learns(task.config):
         return None
     step, progress = task.folder.last_progress(Progress.from_json) or (0, Progress())
     return None if reason_to_end(task, step, progress) else step
+
+
+def _what_it_learns(config: RunConfig) -> RunConfig:
+    """A configuration without what may differ in the same run: where its text lies and what it is run with."""
+    return dataclasses.replace(config, versions={}, corpus=())
 
 
 def run_to_continue(corpus: tuple[str, ...], run: str | None, checkpoints: Path) -> RunFolder:

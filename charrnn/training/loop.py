@@ -16,7 +16,7 @@ from charrnn.checkpoint.arrays import first_line
 from charrnn.checkpoint.background import Background
 from charrnn.errors import CheckpointError, TrainingError
 from charrnn.text.batches import Batch
-from charrnn.training.curve import Plateau, overfit, plateau
+from charrnn.training.curve import Plateau
 from charrnn.training.events import Event, Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
 from charrnn.training.memory import check_memory, too_large
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
@@ -128,7 +128,7 @@ class _Loop:
     def _plateau(self) -> Plateau:
         if self.training.has_budget:
             return Plateau()
-        return plateau(self.progress.curve, self.training.patience)
+        return self.progress.curve.plateau(self.training.patience)
 
     def _record(self, batches: Batch, losses: np.ndarray, norms: np.ndarray, rates: np.ndarray) -> int:
         """Count the steps of a call, writing a line of metrics wherever one is due; returns the characters learnt.
@@ -170,7 +170,7 @@ class _Loop:
             return
         best, halvings = nats < progress.best_nats, self._plateau.halvings
         progress.validated_step = self.step
-        progress.add_point(self.step, nats)
+        progress.add_point(self.step, nats, self.training.patience)
         progress.validations_since_best = 0 if best else progress.validations_since_best + 1
         progress.elapsed = time.monotonic() - self.started
         figures = {"step": self.step, "epoch": self._epoch(), "nats": nats, "elapsed": progress.elapsed}
@@ -212,7 +212,7 @@ class _Loop:
 
     def _verdicts(self, reason: str) -> Iterator[Event]:
         """What the end of a run has to say; one that was asked to stop is not tested, since it may go on."""
-        if found := overfit(self.progress.curve):
+        if found := self.progress.curve.overfit():
             yield Overfitted(found)
         if self.task.test is None or reason == "stopped":
             return
