@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from charrnn.checkpoint import host_copy, load_weights
+from charrnn.checkpoint import RunFolder, host_copy, load_weights
 from charrnn.checkpoint.arrays import first_line
 from charrnn.checkpoint.background import Background
 from charrnn.errors import CheckpointError, TrainingError
 from charrnn.text.batches import Batch
 from charrnn.training.curve import Plateau
 from charrnn.training.events import Event, Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
-from charrnn.training.memory import check_memory, too_large
+from charrnn.training.memory import too_large
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.progress import MOST_TIMES_BACK, Progress
 from charrnn.training.step import StepSettings, TrainState, place, stack, train_steps, validate
@@ -52,7 +52,7 @@ class _Loop:
     def events(self) -> Iterator[Event]:
         if self.step and self._validation_due(""):  # a stop came before it
             yield from self._validate()
-        if self.task.network is not None and self.step == 0:
+        if self.task.network is not None and self.step == 0 and self.progress.validated_step < 0:
             yield from self._validate()  # what it starts from is the first to be the best
         reason = ""
         while not reason:
@@ -60,7 +60,10 @@ class _Loop:
             if not reason:
                 yield from self._train()
             if self._validation_due(reason):
+                step = self.step
                 yield from self._validate()
+                if self.progress.validated_step != step:  # asked to stop meanwhile, or gone back to an earlier step
+                    reason = ""
             yield from self._reports()
             if reason or (self._save_due() and not self.saver.busy):
                 self._save()
@@ -71,7 +74,8 @@ class _Loop:
     def _reason_to_end(self) -> str:
         self.progress.elapsed = time.monotonic() - self.started
         over = reason_to_end(self.task, self.step, self.progress)
-        return over or ("stopped" if self.should_stop() else "")
+        validated = self.step == self.progress.validated_step
+        return over if (over and validated) or not self.should_stop() else "stopped"
 
     def _spent(self, step: int) -> float:
         return budget_spent(self.training, self.task.train.steps_per_epoch, step, self.progress.elapsed)
@@ -243,7 +247,7 @@ class _Loop:
         except CheckpointError:  # none was saved yet
             state, progress, step = self.task.first_state(), Progress(made_from=self.task.made_from), -1
         folder.discard_after(step)
-        earlier = [event for event in folder.metrics()[progress.metrics :] if event["event"] == "back"]
+        earlier = [event for event in folder.metrics(progress.metrics) if event["event"] == "back"]
         folder.truncate_metrics(progress.metrics)
         progress = replace(
             progress, elapsed=before.elapsed, best_nats=before.best_nats, best_step=before.best_step,
@@ -276,6 +280,14 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+def _what_is_lost(folder: RunFolder, progress: Progress, saved: bool) -> Iterator[str]:
+    """Cut the metrics to what is trained again from here on, and tell what should be there and is not."""
+    if not saved and folder.metrics():
+        yield f"{folder.path}: it was stopped before its first save, or its steps were removed: it begins anew"
+    if lost := folder.truncate_metrics(progress.metrics):
+        yield f"{folder.metrics_path}: {lost:,} of its {progress.metrics:,} lines are missing or damaged"
+
+
 def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
     """Train until the budget ends, patience does, or `should_stop()`; then save.
 
@@ -284,7 +296,6 @@ def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: F
     restored, StorageError when one cannot be saved.
     """
     folder, warnings = task.folder, list[str]()
-    check_memory(task)
     folder.tidy()
     saved = resume and bool(folder.saved_steps())
     if saved:
@@ -296,7 +307,7 @@ def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: F
     else:
         state, progress = task.first_state(), Progress(made_from=task.made_from)
     if resume:
-        folder.truncate_metrics(progress.metrics)
+        warnings.extend(_what_is_lost(folder, progress, saved))
     yield from map(Warned, warnings)
     loop = _Loop(task, state, progress, saved, should_stop)
     with closing(loop.saver):

@@ -127,9 +127,8 @@ class Progress:
 
 
 def _curve(raw: dict[str, Any]) -> Curve:
-    points = {name: _point(raw[name]) for name in ("best", "last")}
-    numbers = _numbers_like(Curve(), {key: value for key, value in raw.items() if key not in points})
-    return Curve(**points, **numbers)
+    numbers = {key: value for key, value in raw.items() if key not in ("best", "last")}
+    return Curve(_point(raw["best"]), _point(raw["last"]), **_numbers_like(Curve(), numbers))
 
 
 def _point(raw: Any) -> Point | None:

@@ -214,7 +214,8 @@ def test_a_second_signal_leaves_at_once(processes: Processes, unbroken: Any, rec
     for attempt in range(5):
         place = place_for(processes, f"second-{attempt}")
         pid = processes.start(place, training(), stall=60.0, within="save")  # it cannot save and go
-        while not (place / "checkpoints" / "rhyme" / "metrics.jsonl").exists():
+        metrics = place / "checkpoints" / "rhyme" / "metrics.jsonl"
+        while not (metrics.exists() and metrics.stat().st_size):
             time.sleep(0.01)
         os.kill(pid, signal.SIGINT)
         time.sleep(1.5)
