@@ -24,10 +24,15 @@ def unfinished_step(task: Task) -> int | None:
         found = task.folder.config()
     except CheckpointError:
         return None
-    if dataclasses.replace(found, versions={}) != dataclasses.replace(task.config, versions={}):
+    if _what_it_learns(found) != _what_it_learns(task.config):
         return None
     step, progress = task.folder.last_progress(Progress.from_json) or (0, Progress())
     return None if reason_to_end(task, step, progress) else step
+
+
+def _what_it_learns(config: RunConfig) -> RunConfig:
+    """A configuration without what may differ in the same run: where its text lies and what it is run with."""
+    return dataclasses.replace(config, versions={}, corpus=())
 
 
 def run_to_continue(corpus: tuple[str, ...], run: str | None, checkpoints: Path) -> RunFolder:
@@ -49,15 +54,17 @@ def create_run(
     """Make a new run's folder, of the given name or the first free one of the corpus's, and lock it."""
     if run is not None and (checkpoints / run).exists():
         raise ConfigError(f"--run {run}: {checkpoints / run} exists; give --resume to go on with it, or another name")
-    return RunFolder.create(checkpoints, run or free_name(checkpoints, _name_for(corpus)), config, vocabulary)
+    name = run or free_name(checkpoints, _name_for(corpus))
+    folder, lock = RunFolder.create(checkpoints, name, config, vocabulary)
+    return RunFolder(folder.path, lock), lock
 
 
-def locked(folder: RunFolder) -> tuple[Lock, list[str]]:
-    """The lock of a run, and a note where the file system has none."""
-    lock = Lock(folder.path)
-    if lock.held:
-        return lock, []
-    return lock, [f"{folder.path} is on a file system without locks; do not train it twice at the same time"]
+def locked(folder: RunFolder) -> tuple[RunFolder, Lock, list[str]]:
+    """A run, its lock, and a note where the file system has none."""
+    lock, notes = Lock(folder.path), []
+    if not lock.held:
+        notes.append(f"{folder.path} is on a file system without locks; do not train it twice at the same time")
+    return RunFolder(folder.path, lock), lock, notes
 
 
 def check_writable(folder: Path) -> None:

@@ -31,6 +31,7 @@ from charrnn.training.fine_tuning import (
     open_ancestor,
     reopen,
 )
+from charrnn.training.memory import check_memory
 from charrnn.training.recipe import adapting, resolve, resolve_val_fraction, with_budget
 from charrnn.training.speed import speed_of_this_machine
 from charrnn.training.task import CHANGEABLE, Task
@@ -92,7 +93,8 @@ def start(
     `init_from` is a run, its folder or a weights file to fine-tune: a new run starts from its network.
     go_on: asked, with the name and the last saved step, whether to go on with a run that was made
     by the same call and is not finished; else a new one is begun. Raises ConfigError, CorpusError,
-    RunNotFoundError, CheckpointError or StorageError, before anything is trained.
+    RunNotFoundError, CheckpointError, StorageError or (where there is no memory for it) TrainingError, before
+    anything is trained.
     """
     _check_known(options)
     if run is not None:
@@ -117,27 +119,27 @@ def start(
     speed = speed_of_this_machine(training.precision) if training.minutes and open_questions else None
     positions = (parts.train.positions, parts.validation.positions)
     model, training = resolve(model, training, *positions, vocabulary.size, speed)
-    sources = tuple(source if source == "-" else str(_absolute(source)) for source in corpus)
     origin = ancestor.origin if ancestor else None
     config = RunConfig(
-        sources, prepared.fingerprint, data, model, training, _versions(), origin, parts.train.whole_documents
+        _sources(corpus), prepared.fingerprint, data, model, training, _versions(), origin, parts.train.whole_documents
     )
     network = adapted_network(ancestor, vocabulary, training.seed) if ancestor else None
     if ancestor:
         new = vocabulary.size - known.size
         joined = f"{new:,} new character{'s' * (new != 1)} joined its {known.size - FIRST_CHARACTER:,}"
         notes.append(f"starts from {ancestor.origin.run}; {joined}")
+    task = Task.of(config, vocabulary, parts, RunFolder(checkpoints), network)
+    check_memory(task)
     for folder in candidates(corpus, run, checkpoints):
-        task = Task.of(config, vocabulary, parts, folder, network)
-        step = unfinished_step(task)
+        step = unfinished_step(dataclasses.replace(task, folder=folder))
         if step is None:
             continue
         if not go_on(folder.name, step):
             break
-        lock, more = locked(folder)
-        return Job(task, prepared, (*notes, *more), True, lock)
+        folder, lock, more = locked(folder)
+        return Job(dataclasses.replace(task, folder=folder), prepared, (*notes, *more), True, lock)
     folder, lock = create_run(corpus, run, checkpoints, config, vocabulary)
-    return Job(Task.of(config, vocabulary, parts, folder, network), prepared, tuple(notes), False, lock)
+    return Job(dataclasses.replace(task, folder=folder), prepared, tuple(notes), False, lock)
 
 
 def _configurations(
@@ -178,11 +180,13 @@ def _continue(
     progress: Callable[[int, int], None],
 ) -> Job:
     folder = run_to_continue(corpus, run, checkpoints)
-    lock, notes = locked(folder)
+    folder, lock, notes = locked(folder)
     try:
         config, vocabulary = folder.config(), folder.vocabulary()
         config = _with_changes(config, options)
-        if corpus or "-" not in config.corpus:
+        if corpus:
+            config = dataclasses.replace(config, corpus=_sources(corpus))
+        if "-" not in config.corpus or corpus:
             prepared, _, more = _prepare(corpus or config.corpus, config.data, progress)
         else:
             prepared, more = _piped_before(folder, config), []
@@ -194,11 +198,13 @@ def _continue(
         parts, network = split_as(prepared, config.data, config.training.seed), None
         if config.init_from and not folder.steps():
             network = adapted_network(reopen(config.init_from), vocabulary, config.training.seed)
+        task = Task.of(config, vocabulary, parts, folder, network)
+        check_memory(task)
         folder.write_config(config)
     except BaseException:
         lock.release()
         raise
-    return Job(Task.of(config, vocabulary, parts, folder, network), prepared, (*notes, *more), True, lock)
+    return Job(task, prepared, (*notes, *more), True, lock)
 
 
 def _piped_before(folder: RunFolder, config: RunConfig) -> Corpus:
@@ -251,8 +257,11 @@ def _check_known(options: dict[str, Any]) -> None:
         raise ConfigError(f"no such option: {', '.join(sorted(unknown))}")
 
 
-def _absolute(source: str) -> Path | str:
-    return Path(source).absolute() if Path(source).exists() else source
+def _sources(corpus: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a run's text lies, as it is written down: files as they are found from anywhere."""
+    return tuple(
+        str(Path(source).absolute()) if source != "-" and Path(source).exists() else source for source in corpus
+    )
 
 
 def _versions() -> dict[str, str]:

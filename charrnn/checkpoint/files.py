@@ -25,7 +25,8 @@ def writing(path: Path, size: int = 0) -> Iterator[None]:
         reason = error.strerror or str(error)
         advice = "what was saved before is untouched"
         if error.errno in _FULL:
-            advice = f"it needs {size:,} bytes{_free(path)}; make room and go on with --resume, {advice}"
+            needs = f"it needs {size:,} bytes{_free(path)}; " if size else ""
+            advice = f"{needs}make room and give the same command again, {advice}"
         raise StorageError(f"{path}: cannot be written ({reason}); {advice}") from error
 
 
@@ -72,6 +73,14 @@ def make_folder(path: Path) -> None:
     """Make a folder if it is not there; the one it is in must be."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(path)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those it is in, durably."""
+    if not path.exists():
+        make_folders(path.parent)
+        make_folder(path)
+        sync(path.parent)
 
 
 def remove(folder: Path) -> None:

@@ -5,10 +5,11 @@ import fcntl
 import json
 import os
 import socket
+import weakref
 from pathlib import Path
 
 from charrnn.checkpoint import files
-from charrnn.errors import CheckpointError
+from charrnn.errors import CheckpointError, StorageError
 
 NAME = ".lock"
 _NOT_KNOWN_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
@@ -25,6 +26,7 @@ class Lock:
         path = folder / NAME
         with files.writing(path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._close = weakref.finalize(self, os.close, self._descriptor)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.held = True
@@ -41,15 +43,21 @@ class Lock:
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode(), 0)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            self.release()
-
     def release(self) -> None:
         """Let others write. Does nothing the second time."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._close()
+
+    def check(self, folder: Path) -> None:
+        """Raise StorageError when `folder` is no longer the one that was locked, so that another may be writing it."""
+        try:
+            ours = self._close.alive and os.path.samestat(os.fstat(self._descriptor), os.stat(folder / NAME))
+        except (FileNotFoundError, NotADirectoryError):
+            ours = False
+        if not ours:
+            raise StorageError(
+                f"{folder}: cannot be written (it was moved, removed or made anew while this training ran); "
+                "what was saved is where that folder went"
+            )
 
 
 def _holder(descriptor: int) -> str:

@@ -3,8 +3,8 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from charrnn.checkpoint.lock import Lock
 from charrnn.checkpoint.steps import Read, SavedStep
 from charrnn.checkpoint.weights import WEIGHTS, check_complete, write_weights
 from charrnn.config import RunConfig
-from charrnn.errors import CheckpointError, ConfigError
+from charrnn.errors import CheckpointError, ConfigError, StorageError
 from charrnn.nn.network import Network
 from charrnn.text.vocabulary import Vocabulary
 
@@ -24,9 +24,10 @@ _LARGEST_VOCABULARY = 20 * 0x110000
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. Whoever writes holds its lock; reading needs none."""
+    """The folder of one run. Whoever writes holds its lock, which is checked where it is given; reading needs none."""
 
     path: Path
+    lock: Lock | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -44,12 +45,18 @@ class RunFolder:
         target, partial = checkpoints / name, checkpoints / f".{name}.partial"
         _check_free(target)
         with files.writing(target):
-            checkpoints.mkdir(parents=True, exist_ok=True)
+            files.make_folders(checkpoints)
             files.make_folder(partial)
-            lock = Lock(partial)
+            try:
+                lock = Lock(partial)
+            except StorageError:
+                with contextlib.suppress(OSError):  # not empty: another process is making it
+                    partial.rmdir()
+                raise
             try:
                 cls(partial).write_vocabulary(vocabulary)
                 cls(partial).write_config(config)
+                files.write(partial / METRICS, b"")
                 files.make_folder(partial / STEPS)
                 files.sync(partial)
                 _check_free(target)  # another process may have made it meanwhile
@@ -71,8 +78,12 @@ class RunFolder:
         return config
 
     def write_config(self, config: RunConfig) -> None:
-        """Write the configuration, whole or not at all."""
-        files.replace(self.path / CONFIG, config.to_json().encode())
+        """Write the configuration, whole or not at all. Raises ConfigError when it would be too large to be read."""
+        self._check_ours()
+        content = config.to_json().encode()
+        if len(content) > _LARGEST_CONFIG:
+            raise ConfigError(f"{len(config.corpus):,} files are too many to name; give the folder that they are in")
+        files.replace(self.path / CONFIG, content)
 
     def vocabulary(self) -> Vocabulary:
         """The characters of the run. Raises CheckpointError when they cannot be read."""
@@ -84,6 +95,11 @@ class RunFolder:
     def write_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Write the characters, whole or not at all."""
         files.replace(self.path / VOCABULARY, vocabulary.to_json().encode())
+
+    def _check_ours(self) -> None:
+        """Raise StorageError when the folder is not the one that was locked."""
+        if self.lock is not None:
+            self.lock.check(self.path)
 
     def _text(self, name: str, largest: int) -> str:
         """A file's text; no more of it is read than it can rightly hold."""
@@ -104,6 +120,7 @@ class RunFolder:
         state: a pytree of arrays. progress: what else the loop remembers, as JSON. The newest two
         steps are kept, and those in `keep`. The metrics before it are made durable first. Raises StorageError.
         """
+        self._check_ours()
         if self.metrics_path.exists():
             with files.writing(self.metrics_path):
                 files.sync(self.metrics_path)
@@ -153,6 +170,7 @@ class RunFolder:
 
     def discard_after(self, step: int) -> None:
         """Remove the steps after one, of a way that training went and left again; damaged ones are set aside."""
+        self._check_ours()
         for saved in self.saved_steps():
             if saved.step <= step:
                 continue
@@ -163,11 +181,13 @@ class RunFolder:
                     steps.discard(saved)
 
     def tidy(self) -> None:
-        """Remove what a process that was killed left half written."""
+        """Remove what a process that was killed left half written, and make what somebody removed."""
+        self._check_ours()
         steps.tidy(self.path / STEPS)
 
     def save_weights(self, network: Network, validation: dict[str, Any]) -> None:
         """Write `model.safetensors`: the weights, with all that sampling needs in its metadata."""
+        self._check_ours()
         config, vocabulary = self._text(CONFIG, _LARGEST_CONFIG), self._text(VOCABULARY, _LARGEST_VOCABULARY)
         write_weights(self.path / WEIGHTS, network, config, vocabulary, validation)
 
@@ -178,26 +198,42 @@ class RunFolder:
 
     def append_metrics(self, event: dict[str, Any]) -> None:
         """Add one event to `metrics.jsonl`."""
+        self._check_ours()
         line = json.dumps(event).encode() + b"\n"
         with files.writing(self.metrics_path, len(line)):
             files.append(self.metrics_path, line)
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The events so far; a last line that was cut short is left out."""
-        return list(self._read_metrics())
+    def metrics(self, after: int = 0) -> list[dict[str, Any]]:
+        """The events after the first `after`; lines that are damaged or were cut short are left out."""
+        return [event for line in self._metrics_lines()[after:] if (event := _event(line)) is not None]
 
-    def _read_metrics(self) -> Iterator[dict[str, Any]]:
-        with contextlib.suppress(FileNotFoundError), self.metrics_path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                with contextlib.suppress(ValueError, RecursionError):
-                    event = json.loads(line)
-                    if isinstance(event, dict):
-                        yield event
+    def truncate_metrics(self, count: int) -> int:
+        """Keep the first `count` lines, to the byte; the others a resumed run will write again.
 
-    def truncate_metrics(self, count: int) -> None:
-        """Drop the events after the first `count`, which a resumed run will write again."""
-        kept = self.metrics()[:count]
-        files.replace(self.metrics_path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+        Returns how many of those are missing or damaged.
+        """
+        self._check_ours()
+        kept = self._metrics_lines()[:count]
+        files.replace(self.metrics_path, b"".join(kept))
+        return count - sum(_event(line) is not None for line in kept)
+
+    def _metrics_lines(self) -> list[bytes]:
+        """The whole lines of the metrics. Raises CheckpointError when they cannot be read."""
+        try:
+            with self.metrics_path.open("rb") as file:
+                return [line for line in file if line.endswith(b"\n")]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CheckpointError(f"{self.metrics_path}: cannot be read ({error.strerror})") from error
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def _check_free(path: Path) -> None:

@@ -88,12 +88,12 @@ def discard(saved: SavedStep) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a process that was killed left half written or half removed."""
-    if folder.is_dir():
-        with files.writing(folder):
-            for entry in sorted(folder.iterdir()):
-                if entry.name.startswith(("partial-", "removed-")):
-                    files.remove(entry)
+    """Remove what a process that was killed left half written or half removed; make the folder if it is gone."""
+    with files.writing(folder):
+        files.make_folders(folder)
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith(("partial-", "removed-")):
+                files.remove(entry)
 
 
 def set_aside(saved: SavedStep) -> Path:

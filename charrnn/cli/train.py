@@ -51,7 +51,7 @@ def train(
                 corpus, run, checkpoints, quiet, stop, resume=resume, init_from=init_from, go_on=go_on, **options
             )  # fmt: skip
         except Stopped:
-            click.echo("Stopped; nothing was learnt yet.", err=True)
+            click.echo("Stopped before it began to learn.", err=True)
     if stop.code:
         sys.exit(stop.code)
 
@@ -89,10 +89,11 @@ def _train(
     with reading_progress(console, quiet) as progress:
         job = start(corpus, run=run, checkpoints=checkpoints, progress=progress, **options)
     display = make_display(console, job, quiet)
-    with stop.deferred(), display:
-        for event in job.events(stop.requested):
-            display.show(event)
-    display.farewell()
+    with stop.deferred():
+        with display:
+            for event in job.events(stop.requested):
+                display.show(event)
+        display.farewell()
 
 
 def _ask_to_go_on(name: str, step: int) -> bool:

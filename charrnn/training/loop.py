@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from charrnn.checkpoint import host_copy, load_weights
+from charrnn.checkpoint import RunFolder, host_copy, load_weights
 from charrnn.checkpoint.arrays import first_line
 from charrnn.checkpoint.background import Background
 from charrnn.errors import CheckpointError, TrainingError
 from charrnn.text.batches import Batch
-from charrnn.training.curve import Plateau, overfit, plateau
+from charrnn.training.curve import Plateau
 from charrnn.training.events import Event, Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
-from charrnn.training.memory import check_memory, give_back_freed_memory, too_large
+from charrnn.training.memory import give_back_freed_memory, too_large
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.progress import MOST_TIMES_BACK, Progress
 from charrnn.training.step import StepSettings, TrainState, place, stack, train_steps, validate
@@ -54,7 +54,7 @@ class _Loop:
             self._compile()
         if self.step and self._validation_due(""):  # a stop came before it
             yield from self._validate()
-        if self.task.network is not None and self.step == 0:
+        if self.task.network is not None and self.step == 0 and self.progress.validated_step < 0:
             yield from self._validate()  # what it starts from is the first to be the best
         reason = ""
         while not reason:
@@ -62,7 +62,10 @@ class _Loop:
             if not reason:
                 yield from self._train()
             if self._validation_due(reason):
+                step = self.step
                 yield from self._validate()
+                if self.progress.validated_step != step:  # asked to stop meanwhile, or gone back to an earlier step
+                    reason = ""
             yield from self._reports()
             if reason or (self._save_due() and not self.saver.busy):
                 self._save()
@@ -73,7 +76,8 @@ class _Loop:
     def _reason_to_end(self) -> str:
         self.progress.elapsed = time.monotonic() - self.started
         over = reason_to_end(self.task, self.step, self.progress)
-        return over or ("stopped" if self.should_stop() else "")
+        validated = self.step == self.progress.validated_step
+        return over if (over and validated) or not self.should_stop() else "stopped"
 
     def _spent(self, step: int) -> float:
         return budget_spent(self.training, self.task.train.steps_per_epoch, step, self.progress.elapsed)
@@ -140,7 +144,7 @@ class _Loop:
     def _plateau(self) -> Plateau:
         if self.training.has_budget:
             return Plateau()
-        return plateau(self.progress.curve, self.training.patience)
+        return self.progress.curve.plateau(self.training.patience)
 
     def _record(self, batches: Batch, losses: np.ndarray, norms: np.ndarray, rates: np.ndarray) -> int:
         """Count the steps of a call, writing a line of metrics wherever one is due; returns the characters learnt.
@@ -182,7 +186,7 @@ class _Loop:
             return
         best, halvings = nats < progress.best_nats, self._plateau.halvings
         progress.validated_step = self.step
-        progress.add_point(self.step, nats)
+        progress.add_point(self.step, nats, self.training.patience)
         progress.validations_since_best = 0 if best else progress.validations_since_best + 1
         progress.elapsed = time.monotonic() - self.started
         figures = {"step": self.step, "epoch": self._epoch(), "nats": nats, "elapsed": progress.elapsed}
@@ -224,7 +228,7 @@ class _Loop:
 
     def _verdicts(self, reason: str) -> Iterator[Event]:
         """What the end of a run has to say; one that was asked to stop is not tested, since it may go on."""
-        if found := overfit(self.progress.curve):
+        if found := self.progress.curve.overfit():
             yield Overfitted(found)
         if self.task.test is None or reason == "stopped":
             return
@@ -255,7 +259,7 @@ class _Loop:
         except CheckpointError:  # none was saved yet
             state, progress, step = self.task.first_state(), Progress(made_from=self.task.made_from), -1
         folder.discard_after(step)
-        earlier = [event for event in folder.metrics()[progress.metrics :] if event["event"] == "back"]
+        earlier = [event for event in folder.metrics(progress.metrics) if event["event"] == "back"]
         folder.truncate_metrics(progress.metrics)
         progress = replace(
             progress, elapsed=before.elapsed, best_nats=before.best_nats, best_step=before.best_step,
@@ -288,6 +292,14 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+def _what_is_lost(folder: RunFolder, progress: Progress, saved: bool) -> Iterator[str]:
+    """Cut the metrics to what is trained again from here on, and tell what should be there and is not."""
+    if not saved and folder.metrics():
+        yield f"{folder.path}: it was stopped before its first save, or its steps were removed: it begins anew"
+    if lost := folder.truncate_metrics(progress.metrics):
+        yield f"{folder.metrics_path}: {lost:,} of its {progress.metrics:,} lines are missing or damaged"
+
+
 def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
     """Train until the budget ends, patience does, or `should_stop()`; then save.
 
@@ -296,7 +308,6 @@ def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: F
     restored, StorageError when one cannot be saved.
     """
     folder, warnings = task.folder, list[str]()
-    check_memory(task)
     folder.tidy()
     saved = resume and bool(folder.saved_steps())
     if saved:
@@ -308,7 +319,7 @@ def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: F
     else:
         state, progress = task.first_state(), Progress(made_from=task.made_from)
     if resume:
-        folder.truncate_metrics(progress.metrics)
+        warnings.extend(_what_is_lost(folder, progress, saved))
     yield from map(Warned, warnings)
     loop = _Loop(task, state, progress, saved, should_stop)
     with closing(loop.saver):

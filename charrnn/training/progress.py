@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.training.curve import Point
+from charrnn.training.curve import Curve, Point
 
 _MOST_SKIPPED_IN_A_ROW = 10
 _SMOOTHING = 0.98
@@ -79,8 +79,9 @@ class Progress:
 
     made_from: what the run was made from (`Task.made_from`). validated_step: the last step that was
     validated. sound_step: the last saved step that was sound, -1 if none was. metrics: events in
-    `metrics.jsonl` so far. losses, norms: of the steps since the last of them. curve: the validations,
-    with the mean training loss between them, whose sum and count since the last are loss_sum and loss_steps.
+    `metrics.jsonl` so far. losses, norms: of the steps since the last of them. curve: what the
+    validations say, with the mean training loss between them, whose sum and count since the last are loss_sum
+    and loss_steps. However long the run, this stays small.
     """
 
     made_from: str = ""
@@ -93,7 +94,7 @@ class Progress:
     metrics: int = 0
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
-    curve: list[Point] = field(default_factory=list)
+    curve: Curve = Curve()
     loss_sum: float = 0.0
     loss_steps: int = 0
     health: Health = field(default_factory=Health)
@@ -104,10 +105,10 @@ class Progress:
             self.loss_sum += loss
             self.loss_steps += 1
 
-    def add_point(self, step: int, nats: float) -> None:
+    def add_point(self, step: int, nats: float, patience: int) -> None:
         """Note a validation and the mean training loss since the one before."""
         training = self.loss_sum / self.loss_steps if self.loss_steps else math.inf
-        self.curve.append(Point(step, training, nats))
+        self.curve = self.curve.after(Point(step, training, nats), patience)
         self.loss_sum, self.loss_steps = 0.0, 0
 
     def to_json(self) -> dict[str, Any]:
@@ -119,10 +120,22 @@ class Progress:
         """Read what `to_json` made. Raises TypeError or ValueError for anything else."""
         health = Health(**_numbers_like(Health(), raw["health"]))
         rest = {key: value for key, value in raw.items() if key not in _NOT_NUMBERS}
-        curve = [Point(int(step), float(training), float(nats)) for step, training, nats in raw["curve"]]
+        curve = _curve(raw["curve"])
         losses, norms = ([float(value) for value in raw[key]] for key in ("losses", "norms"))
         numbers = _numbers_like(cls(), rest)
         return cls(made_from=str(raw["made_from"]), losses=losses, norms=norms, curve=curve, health=health, **numbers)
+
+
+def _curve(raw: dict[str, Any]) -> Curve:
+    numbers = {key: value for key, value in raw.items() if key not in ("best", "last")}
+    return Curve(_point(raw["best"]), _point(raw["last"]), **_numbers_like(Curve(), numbers))
+
+
+def _point(raw: Any) -> Point | None:
+    if raw is None:
+        return None
+    step, training, validation = raw
+    return Point(int(step), float(training), float(validation))
 
 
 def _numbers_like(example: Any, raw: dict[str, Any]) -> dict[str, Any]:

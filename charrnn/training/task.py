@@ -15,7 +15,6 @@ from charrnn.nn.network import Network
 from charrnn.text.batches import Positions, TrainBatches, ValidationBatches
 from charrnn.text.selection import Parts, Selection
 from charrnn.text.vocabulary import Vocabulary
-from charrnn.training.curve import plateau
 from charrnn.training.progress import Progress
 from charrnn.training.step import TrainState, initial_state
 
@@ -57,6 +56,7 @@ class Task:
         for name in CHANGEABLE:
             config["training"].pop(name)
         config.pop("versions")
+        config.pop("corpus")  # where the text lies; its content has a hash
         facts = [config, self.vocabulary.to_json()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -95,5 +95,5 @@ def reason_to_end(task: Task, step: int, progress: Progress) -> str:
         return "budget"
     patience = training.patience
     if not training.has_budget:
-        return "patience" if plateau(progress.curve, patience).ended else ""
+        return "patience" if progress.curve.plateau(patience).ended else ""
     return "patience" if patience and progress.validations_since_best >= patience else ""

@@ -7,8 +7,11 @@ the calls that change the disk and interferes with one of them.
 import errno
 import os
 import random
+import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
@@ -21,6 +24,43 @@ CONFIG = RunConfig(
     TrainingConfig(seq_length=8, batch_size=2, learning_rate=0.01, eval_every=5, precision="float32"), {},
 )  # fmt: skip
 CHANGING = ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
+
+
+@dataclass
+class NewName:
+    """A name that a call gave. old: the one before. before: the content of the file that had the name."""
+
+    path: str
+    old: str = ""
+    before: bytes | None = None
+
+    def lose(self) -> None:
+        """Be as if the name had not been given."""
+        if not self.old and os.path.isdir(self.path):
+            shutil.rmtree(self.path)
+        elif not self.old and os.path.exists(self.path):
+            os.unlink(self.path)
+        elif os.path.exists(self.path) and not os.path.exists(self.old):
+            os.rename(self.path, self.old)
+            if self.before is not None:
+                Path(self.path).write_bytes(self.before)
+
+
+def _moved(path: str, new: NewName) -> str:
+    """Where something is after a renaming."""
+    inside = path == new.old or path.startswith(new.old + "/")
+    return new.path + path.removeprefix(new.old) if inside else path
+
+
+def _new_name(call: str, arguments: tuple[Any, ...]) -> NewName | None:
+    """The name that a call is about to give."""
+    if call in ("rename", "replace"):
+        old, path = map(str, arguments)
+        return NewName(path, old, Path(path).read_bytes() if os.path.isfile(path) else None)
+    path = str(arguments[0])
+    if call == "mkdir" or (call == "open" and arguments[1] & os.O_CREAT):
+        return None if os.path.exists(path) else NewName(path)
+    return None
 
 
 class Killed(BaseException):
@@ -41,8 +81,8 @@ class FaultySystem:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._path_of: dict[int, str] = {}
-        self._unsynced_content: set[str] = set()
-        self._unsynced_names: list[tuple[str, str]] = []
+        self._unsynced_content: dict[str, int] = {}  # the path, and how many of its bytes are durable
+        self._unsynced_names: list[NewName] = []
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
@@ -54,7 +94,10 @@ class FaultySystem:
                 number = len(self.calls)
                 self.calls.append(name)
                 self._interfere(name, number, arguments)
+                new = _new_name(name, arguments)
             result = real(*arguments)
+            if new:
+                self._note(new)
             self._remember(name, arguments, result)
             return result
 
@@ -77,24 +120,32 @@ class FaultySystem:
                 self._go_dark()
             raise Killed
 
+    def _note(self, new: "NewName") -> None:
+        """Remember a name until its folder is synchronised; what is in a folder moves with it."""
+        if new.old:
+            self._unsynced_names = [name for name in self._unsynced_names if name.path != new.old]
+            for name in self._unsynced_names:
+                name.path = _moved(name.path, new)
+            self._unsynced_content = {_moved(path, new): size for path, size in self._unsynced_content.items()}
+        self._unsynced_names.append(new)
+
     def _remember(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
         if name == "open":
             self._path_of[result] = str(arguments[0])
         elif name == "write":
-            self._unsynced_content.add(self._path_of[arguments[0]])
+            path = self._path_of[arguments[0]]
+            self._unsynced_content.setdefault(path, os.path.getsize(path) - result)
             self.written += result
-        elif name in ("rename", "replace"):
-            self._unsynced_names.append((str(arguments[0]), str(arguments[1])))
         elif name == "fsync":
             path = self._path_of[arguments[0]]
-            self._unsynced_content.discard(path)
-            self._unsynced_names = [pair for pair in self._unsynced_names if os.path.dirname(pair[1]) != path]
+            self._unsynced_content.pop(path, None)
+            self._unsynced_names = [name for name in self._unsynced_names if os.path.dirname(name.path) != path]
 
     def _go_dark(self) -> None:
-        """Lose content that was never synchronised, and the renaming of folders where nobody did."""
-        for old, new in reversed(self._unsynced_names):
-            if self._random.random() < 0.5 and os.path.isdir(new) and not os.path.exists(old):
-                os.rename(new, old)
-        for path in self._unsynced_content:
+        """Lose content that was never synchronised, and new names in folders that were not."""
+        for path, durable in self._unsynced_content.items():
             if os.path.exists(path):
-                os.truncate(path, self._random.randrange(os.path.getsize(path) + 1))
+                os.truncate(path, self._random.randrange(durable, os.path.getsize(path) + 1))
+        for name in reversed(self._unsynced_names):
+            if self._random.random() < 0.5:
+                name.lose()

@@ -1,6 +1,7 @@
 """Whatever a person feeds the program, they get an answer in plain words: one line and an exit code."""
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 import charrnn
+from charrnn.checkpoint import RunFolder
 from charrnn.cli.main import cli
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.errors import CharrnnError, CorpusError, StorageError, TrainingError
 from charrnn.text.corpus import prepare
 from charrnn.text.selection import split, vocabulary_of
 from charrnn.trainer import start
-from charrnn.training import loop, memory
+from charrnn.training import events, loop, memory
 from charrnn.training.recipe import resolve
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
@@ -236,11 +238,58 @@ def test_a_run_folder_that_vanishes(place: Path) -> None:
     (place / "rhyme.txt").write_text(TEXT)
     job = start(("rhyme.txt",), hidden_size=8, seq_length=8, batch_size=2, steps=500, checkpoint_every=0.0,
                 precision="float32", dropout=0.0, embedding_size=0)  # fmt: skip
-    with pytest.raises(StorageError, match=r"checkpoints/rhyme.*: cannot be written \(No such file or directory\)"):
+    with pytest.raises(StorageError, match=r"checkpoints/rhyme: cannot be written \(it was moved, removed"):
         for event in job.events():
-            if isinstance(event, loop.Trained) and job.task.folder.path.exists():
+            if isinstance(event, events.Trained) and not (place / "elsewhere").exists():
                 job.task.folder.path.rename(place / "elsewhere")
-    assert not job.task.folder.path.exists()
+                another, lock = RunFolder.create(place / "checkpoints", "rhyme", job.task.config, job.task.vocabulary)
+    lock.release()
+    assert another.metrics() == [] and another.steps() == []  # a new run of that name is another's
+
+
+@pytest.fixture
+def short(trained: Path, place: Path) -> RunFolder:
+    """A run of 40 steps with a save in the middle and an end to come."""
+    (place / "rhyme.txt").write_text(TEXT)
+    job = start(("rhyme.txt",), hidden_size=8, seq_length=8, batch_size=2, steps=40, eval_every=20, sample_every=0,
+                precision="float32", dropout=0.0, embedding_size=0, reset_rate=0.0)  # fmt: skip
+    list(job.events())
+    return RunFolder(job.task.folder.path)
+
+
+def warnings_of(name: str, **options: Any) -> list[str]:
+    """What resuming a run warns of."""
+    job = start((), run=name, resume=True, **options)
+    return [event.text for event in job.events() if isinstance(event, events.Warned)]
+
+
+def test_what_is_missing_from_a_run_is_told_on_resume(short: RunFolder) -> None:
+    whole = short.metrics()
+    lines = short.metrics_path.read_bytes().splitlines(keepends=True)
+    assert warnings_of("rhyme") == [] and short.metrics() == whole
+    short.metrics_path.write_bytes(b"".join([lines[0], b"{nonsense\n", *lines[2:], lines[-1]]))
+    (told,) = warnings_of("rhyme")
+    assert "metrics.jsonl: 1 of its 6 lines are missing or damaged" in told
+    assert short.metrics() == [whole[0], *whole[2:]]  # the line too many is cut, the damaged one counted
+    short.metrics_path.unlink()
+    (told,) = warnings_of("rhyme")
+    assert "6 of its 6 lines" in told
+
+
+def test_a_run_whose_steps_were_removed_says_that_it_begins_anew(short: RunFolder) -> None:
+    shutil.rmtree(short.path / "steps")
+    (told,) = warnings_of("rhyme", steps=20)
+    assert "its steps were removed: it begins anew" in told and short.steps() == [20]
+    assert [event["step"] for event in short.metrics()] == [16, 20, 20]
+
+
+def test_a_text_that_moved_is_the_same_text(short: RunFolder, place: Path) -> None:
+    (place / "elsewhere").mkdir()
+    moved = (place / "rhyme.txt").rename(place / "elsewhere" / "rhyme.txt")
+    with pytest.raises(CorpusError, match="no such file"):
+        start((), run="rhyme", resume=True)
+    start((str(moved),), run="rhyme", resume=True, steps=45).lock.release()
+    assert warnings_of("rhyme") == [] and short.steps()[-1] == 45  # from where it lies now
 
 
 def test_no_memory_for_a_batch_names_one_that_fits(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +298,8 @@ def test_no_memory_for_a_batch_names_one_that_fits(place: Path, monkeypatch: pyt
     def exhausted(*_: Any) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmore")
 
+    assert run("train", "rhyme.txt", "--hidden", "65536", "--layers", "64", "--batch-size", "99999")[0] == 1
+    assert not (place / "checkpoints").exists()  # nothing was begun
     monkeypatch.setattr(loop, "train_steps", exhausted)
     job = start(("rhyme.txt",), hidden_size=8, seq_length=8, batch_size=16, steps=5)
     monkeypatch.setattr(memory, "available_memory", lambda: int(memory.needed_memory(job.task, 4) / 0.85))

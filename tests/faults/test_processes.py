@@ -18,6 +18,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from charrnn.checkpoint import RunFolder, load_weights
+from charrnn.cli import pages
 
 Record = Callable[[str, object, str], None]
 HERE = Path(__file__).parent
@@ -34,8 +35,9 @@ class Processes:
     def __init__(self, place: Path):
         self.place = place
         path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+        # With the pages set already no fork starts itself again: it would become another driver.
         self.environment = {**os.environ, "PYTHONPATH": path, "JAX_NUMPY_DTYPE_PROMOTION": "standard",
-                            "JAX_NUM_CPU_DEVICES": "1"}  # fmt: skip
+                            "JAX_NUM_CPU_DEVICES": "1", "GLIBC_TUNABLES": pages.SETTING}  # fmt: skip
         self._driver = subprocess.Popen(
             [sys.executable, str(HERE / "driver.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=self.environment,
@@ -212,7 +214,8 @@ def test_a_second_signal_leaves_at_once(processes: Processes, unbroken: Any, rec
     for attempt in range(5):
         place = place_for(processes, f"second-{attempt}")
         pid = processes.start(place, training(), stall=60.0, within="save")  # it cannot save and go
-        while not (place / "checkpoints" / "rhyme" / "metrics.jsonl").exists():
+        metrics = place / "checkpoints" / "rhyme" / "metrics.jsonl"
+        while not (metrics.exists() and metrics.stat().st_size):
             time.sleep(0.01)
         os.kill(pid, signal.SIGINT)
         time.sleep(1.5)

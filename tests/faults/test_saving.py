@@ -73,6 +73,7 @@ def test_killed_at_every_call(
         assert system.dead and failure is None
         last = reported[-1] if reported else 0
         assert newest(folder, state_of) >= last, f"call {at} ({calls[at]})"
+        assert [event["step"] for event in folder.metrics()][: len(reported)] == reported  # no line of theirs is lost
         folder.tidy()  # as a resumed run does first
         folder.truncate_metrics(99)
         left = {path.name for path in (folder.path / "steps").iterdir()}
@@ -145,12 +146,15 @@ def test_files_that_are_replaced_are_the_old_or_the_new(tmp_path: Path, fault: s
     def act(here: Path) -> None:
         shutil.copytree(first.path, here / "one")
         RunFolder(here / "one").save_weights(new, {"step": 2})
+        reported.add(here)
         RunFolder(here / "one").truncate_metrics(0)
 
-    tries, steps = 0, set()
+    tries, steps, reported = 0, set(), set[Path]()
     for here in at_every_call(fault, tmp_path, act):
         folder = RunFolder(here / "one")
-        steps.add(load_weights(folder.path)[3]["step"])
+        step = load_weights(folder.path)[3]["step"]
+        assert step == 2 or here not in reported
+        steps.add(step)
         assert folder.metrics() in ([], first.metrics())
         assert (folder.config(), folder.vocabulary()) == (CONFIG, VOCABULARY)
         tries += 1
@@ -173,6 +177,7 @@ def test_a_run_folder_is_made_whole_or_not_at_all(tmp_path: Path, fault: str, re
             folder, lock = RunFolder.create(here, "one", CONFIG, VOCABULARY)
             lock.release()
         assert (folder.config(), folder.vocabulary()) == (CONFIG, VOCABULARY)
+        assert folder.metrics_path.exists() and (folder.path / "steps").exists()
         assert [path.name for path in here.iterdir()] == ["one"]
         tries += 1
     assert there == {True, False}
