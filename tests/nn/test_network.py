@@ -23,6 +23,10 @@ few_shapes = pytest.mark.parametrize(("cell", "layers", "embedding"), FEW_SHAPES
 every_shape = pytest.mark.parametrize(("cell", "layers", "embedding"), SHAPES)
 
 
+# Compiling is most of these tests' time, and they are about the formulas: not for speed.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
 @cache
 def make(cell: str = "lstm", layers: int = 1, embedding: int = 0, seed: int = 0) -> nw.Network:
     return create(ModelConfig(cell=cell, num_layers=layers, hidden_size=8, embedding_size=embedding), V, seed)
@@ -35,7 +39,7 @@ def window() -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(random.integers(0, V, (T, B)), jnp.int32), jnp.asarray(resets)
 
 
-@jax.jit
+@quick_jit
 def run(network: nw.Network, inputs: jax.Array, resets: jax.Array) -> tuple[jax.Array, tuple]:
     """A window from the zero state: the logits and the state after it. Compiled once a network's shape."""
     return network(inputs, resets, network.initial_carry(B))
@@ -58,7 +62,7 @@ def stepwise(network: nw.Network, inputs: jax.Array, resets: jax.Array) -> tuple
 @every_shape
 def test_the_single_step_is_the_window_cut_small(cell, layers, embedding):
     network = make(cell, layers, embedding)
-    whole, steps = (jax.tree.leaves(how(network, *window())) for how in (run, jax.jit(stepwise)))
+    whole, steps = (jax.tree.leaves(how(network, *window())) for how in (run, quick_jit(stepwise)))
     for found, wanted in zip(steps, whole, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5)
 
@@ -67,7 +71,7 @@ def test_the_single_step_is_the_window_cut_small(cell, layers, embedding):
 def test_the_folded_input_is_the_product_with_a_vector(cell, layers, embedding):
     network, (inputs, resets) = make(cell, layers, embedding), window()
 
-    @jax.jit
+    @quick_jit
     def unfolded(network: nw.Network) -> jax.Array:
         vectors = jnp.eye(V) if network.embedding is None else network.embedding[...]
         hidden = jnp.where(resets[..., None], 0.0, vectors[inputs])  # a document starts from the zero vector
@@ -83,8 +87,8 @@ def test_the_folded_input_is_the_product_with_a_vector(cell, layers, embedding):
 def test_the_gradient_of_the_window_is_that_of_its_steps(cell, layers, embedding):
     network = make(cell, layers, embedding)
     ours, plain = (
-        jax.tree.leaves(jax.jit(jax.grad(lambda network, how=how: (how(network, *window())[0] ** 2).sum()))(network))
-        for how in (run, stepwise)
+        jax.tree.leaves(quick_jit(jax.grad(lambda network, how=how: (how(network, *window())[0] ** 2).sum()))(network))
+        for how in (run.__wrapped__, stepwise)
     )
     for found, expected in zip(ours, plain, strict=True):
         assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
@@ -204,7 +208,7 @@ def test_residual_layers_add_their_input():
     assert jax.tree.structure(after) == jax.tree.structure(carry)
 
 
-@partial(jax.jit, static_argnums=4)
+@partial(quick_jit, static_argnums=4)
 def dropped(
     network: nw.Network, inputs: jax.Array, resets: jax.Array, key: jax.Array | None, dropout: Dropout
 ) -> jax.Array:
@@ -288,7 +292,7 @@ def test_every_cell_learns_a_short_text_by_heart(cell, embedding):
         logits, _ = network(inputs, resets, network.initial_carry(1))
         return optax.softmax_cross_entropy_with_integer_labels(logits, text).mean()
 
-    @jax.jit
+    @quick_jit
     def learn(network: nw.Network) -> tuple[jax.Array, jax.Array]:
         def update(_: int, pair: tuple) -> tuple:
             network, state = pair

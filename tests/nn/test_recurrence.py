@@ -116,8 +116,9 @@ class Hand:
 
 
 every_cell = pytest.mark.parametrize("name", CELLS)
-# Compiled once a cell for all the tests below, which is most of their time.
-run = jax.jit(recurrence.run, static_argnums=(0, 5))
+# Compiling is most of these tests' time, and they are about the formulas: once a cell, and not for speed.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+run = quick_jit(recurrence.run, static_argnums=(0, 5))
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +191,7 @@ def test_lstm_is_flax_own():
     cell, weights, inputs, state, _ = problem("lstm", np.float32)
     flax, (h, c) = flax_lstm(weights.kernels["recurrent_kernel"]), state
     with jax.numpy_rank_promotion("allow"):
-        (c, h), _ = jax.jit(lambda flax, inputs, state: jax.lax.scan(flax, state, inputs))(flax, inputs, (c, h))
+        (c, h), _ = quick_jit(lambda flax, inputs, state: jax.lax.scan(flax, state, inputs))(flax, inputs, (c, h))
     ours = run(cell, weights, inputs, state, NO_RESETS, "float32")[1]
     np.testing.assert_allclose(ours[0], h, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(ours[1], c, rtol=1e-4, atol=1e-6)
@@ -222,11 +223,11 @@ def test_cells_are_flax_own(name):
     ours = run(cell, weights, inputs, (h,), NO_RESETS, "float32")[1]
     flax, parameters = flax_parameters(name, weights)
     with jax.numpy_rank_promotion("allow"):
-        h, _ = jax.jit(partial(jax.lax.scan, lambda h, x: flax.apply({"params": parameters}, h, x)))(h, inputs)
+        h, _ = quick_jit(partial(jax.lax.scan, lambda h, x: flax.apply({"params": parameters}, h, x)))(h, inputs)
     np.testing.assert_allclose(ours[0], h, rtol=1e-4, atol=1e-6)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(quick_jit, static_argnums=0)
 def scanned(scan: Callable, *arrays: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """What a linear scan gives, and the gradients of its squares' sum."""
 
@@ -243,12 +244,12 @@ def test_all_at_once_is_one_by_one(name):
     cell, _, inputs, (h,), _ = problem(name)
     a, b = cell.coefficients(tuple(jnp.split(inputs, cell.input_gates, -1)))
     outputs, plain = scanned(linear.parallel, a, b, h)
-    np.testing.assert_allclose(outputs, jax.jit(linear.sequential)(a, b, h), rtol=1e-12)
+    np.testing.assert_allclose(outputs, quick_jit(linear.sequential)(a, b, h), rtol=1e-12)
     for found, expected in zip(scanned(linear.linear_scan, a, b, h)[1], plain, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(quick_jit, static_argnums=(0, 1, 2))
 def gradients(loop, cell, precision, weights, inputs, state, resets, output_weights, final_weight):
     """The weighted sum of a loop's outputs and of its last state's squares; its gradients by weights, inputs, state."""
 
