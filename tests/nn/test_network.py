@@ -1,6 +1,7 @@
 """The network around the recurrence: embedding or one-hot, layers, head, its single step, its names."""
 
 import dataclasses
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,11 @@ few_shapes = pytest.mark.parametrize(("cell", "layers", "embedding"), FEW_SHAPES
 every_shape = pytest.mark.parametrize(("cell", "layers", "embedding"), SHAPES)
 
 
+# Compiling is most of these tests' time, and they are about the formulas: not for speed.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@cache
 def make(cell: str = "lstm", layers: int = 1, embedding: int = 0, seed: int = 0) -> nw.Network:
     return create(ModelConfig(cell=cell, num_layers=layers, hidden_size=8, embedding_size=embedding), V, seed)
 
@@ -33,69 +39,80 @@ def window() -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(random.integers(0, V, (T, B)), jnp.int32), jnp.asarray(resets)
 
 
+@quick_jit
+def run(network: nw.Network, inputs: jax.Array, resets: jax.Array) -> tuple[jax.Array, tuple]:
+    """A window from the zero state: the logits and the state after it. Compiled once a network's shape."""
+    return network(inputs, resets, network.initial_carry(B))
+
+
+def stepwise(network: nw.Network, inputs: jax.Array, resets: jax.Array) -> tuple[jax.Array, tuple]:
+    """The same in single steps, the state set to zero by hand."""
+    table = network.first_projections("float32")
+
+    def body(carry: tuple, here: tuple) -> tuple:
+        ids, fresh = here
+        carry = jax.tree.map(lambda part: jnp.where(fresh[:, None], 0.0, part), carry)
+        logits, carry = network.step(table, ids, fresh, carry, "float32")
+        return carry, logits
+
+    carry, logits = jax.lax.scan(body, network.initial_carry(B), (inputs, resets))
+    return logits, carry
+
+
 @every_shape
 def test_the_single_step_is_the_window_cut_small(cell, layers, embedding):
-    network, (inputs, resets) = make(cell, layers, embedding), window()
-    logits, final = network(inputs, resets, network.initial_carry(B))
-    table, carry = network.first_projections("float32"), network.initial_carry(B)
-    for t in range(T):
-        carry = jax.tree.map(lambda part, fresh=resets[t]: jnp.where(fresh[:, None], 0.0, part), carry)
-        step_logits, carry = network.step(table, inputs[t], resets[t], carry, "float32")
-        np.testing.assert_allclose(step_logits, logits[t], rtol=2e-4, atol=2e-5)
-    for part, wanted in zip(jax.tree.leaves(carry), jax.tree.leaves(final), strict=True):
-        np.testing.assert_allclose(part, wanted, rtol=2e-4, atol=2e-5)
+    network = make(cell, layers, embedding)
+    whole, steps = (jax.tree.leaves(how(network, *window())) for how in (run, quick_jit(stepwise)))
+    for found, wanted in zip(steps, whole, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5)
 
 
 @few_shapes
 def test_the_folded_input_is_the_product_with_a_vector(cell, layers, embedding):
     network, (inputs, resets) = make(cell, layers, embedding), window()
-    vectors = jnp.eye(V) if network.embedding is None else network.embedding[...]
-    hidden = jnp.where(resets[..., None], 0.0, vectors[inputs])  # a document starts from the zero vector
-    for layer, state in zip(network.layers, network.initial_carry(B), strict=True):
-        projected = layer.project(hidden, "float32")
-        hidden, _ = recurrence.run(layer.cell, layer.weights, projected, state, resets, "float32")
-    logits, _ = network(inputs, resets, network.initial_carry(B))
-    np.testing.assert_allclose(logits, network.head(hidden, "float32"), rtol=2e-4, atol=2e-5)
+
+    @quick_jit
+    def unfolded(network: nw.Network) -> jax.Array:
+        vectors = jnp.eye(V) if network.embedding is None else network.embedding[...]
+        hidden = jnp.where(resets[..., None], 0.0, vectors[inputs])  # a document starts from the zero vector
+        for layer, state in zip(network.layers, network.initial_carry(B), strict=True):
+            projected = layer.project(hidden, "float32")
+            hidden, _ = recurrence.run(layer.cell, layer.weights, projected, state, resets, "float32")
+        return network.head(hidden, "float32")
+
+    np.testing.assert_allclose(run(network, inputs, resets)[0], unfolded(network), rtol=2e-4, atol=2e-5)
 
 
 @few_shapes
 def test_the_gradient_of_the_window_is_that_of_its_steps(cell, layers, embedding):
-    network, (inputs, resets) = make(cell, layers, embedding), window()
-
-    def whole(network: nw.Network) -> jax.Array:
-        return (network(inputs, resets, network.initial_carry(B))[0] ** 2).sum()
-
-    def stepwise(network: nw.Network) -> jax.Array:
-        table, carry, total = network.first_projections("float32"), network.initial_carry(B), jnp.zeros(())
-        for t in range(T):
-            carry = jax.tree.map(lambda part, fresh=resets[t]: jnp.where(fresh[:, None], 0.0, part), carry)
-            logits, carry = network.step(table, inputs[t], resets[t], carry, "float32")
-            total += (logits**2).sum()
-        return total
-
-    ours, plain = (jax.tree.leaves(jax.jit(jax.grad(loss))(network)) for loss in (whole, stepwise))
+    network = make(cell, layers, embedding)
+    ours, plain = (
+        jax.tree.leaves(quick_jit(jax.grad(lambda network, how=how: (how(network, *window())[0] ** 2).sum()))(network))
+        for how in (run.__wrapped__, stepwise)
+    )
     for found, expected in zip(ours, plain, strict=True):
-        assert float(jnp.linalg.norm(found - expected)) < 1e-5 * float(jnp.linalg.norm(expected))
+        assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
 @few_shapes
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_carry_and_the_logits_stay_float32(cell, layers, embedding, precision):
-    network, (inputs, resets) = make(cell, layers, embedding), window()
-    carry, table = network.initial_carry(B), network.first_projections(precision)
-    for arrays in (
-        network(inputs, resets, carry, precision=precision),
-        network.step(table, inputs[0], resets[0], carry, precision),
-    ):
-        assert {str(array.dtype) for array in jax.tree.leaves(arrays)} == {"float32"}
+    inputs, resets = window()
+
+    def both(network: nw.Network) -> tuple:
+        carry, table = network.initial_carry(B), network.first_projections(precision)
+        step = network.step(table, inputs[0], resets[0], carry, precision)
+        return network(inputs, resets, carry, precision=precision), step
+
+    arrays = jax.eval_shape(both, make(cell, layers, embedding))
+    assert {str(array.dtype) for array in jax.tree.leaves(arrays)} == {"float32"}
 
 
 @few_shapes
 def test_a_reset_hides_the_character_before(cell, layers, embedding):
     network, (inputs, resets) = make(cell, layers, embedding), window()
     other = inputs.at[5, 2].set((inputs[5, 2] + 1) % V)
-    carry = network.initial_carry(B)
-    np.testing.assert_array_equal(network(inputs, resets, carry)[0], network(other, resets, carry)[0])
+    np.testing.assert_array_equal(run(network, inputs, resets)[0], run(network, other, resets)[0])
 
 
 @pytest.mark.parametrize("rows", [7, 3000])
@@ -130,15 +147,11 @@ def test_named_arrays_are_the_network(cell, layers, embedding):
     of_the_cell = set(network.layers[-1].kernel_names) | set(network.layers[-1].vector_names)
     assert {f"layers.{layers - 1}.{name}" for name in of_the_cell} < set(named)
     assert ("embedding" in named) == bool(embedding)
-    inputs, resets = window()
-    carry = network.initial_carry(B)
-    np.testing.assert_array_equal(
-        with_arrays(other, named)(inputs, resets, carry)[0], network(inputs, resets, carry)[0]
-    )
+    np.testing.assert_array_equal(run(with_arrays(other, named), *window())[0], run(network, *window())[0])
 
 
 def test_a_network_is_reproducible_from_its_seed():
-    first, again, other = (named_arrays(make(seed=seed)) for seed in (3, 3, 4))
+    first, again, other = (named_arrays(make.__wrapped__(seed=seed)) for seed in (3, 3, 4))
     assert all((first[name] == again[name]).all() for name in first)
     assert not (first["head_kernel"] == other["head_kernel"]).all()
 
@@ -195,20 +208,27 @@ def test_residual_layers_add_their_input():
     assert jax.tree.structure(after) == jax.tree.structure(carry)
 
 
+@partial(quick_jit, static_argnums=4)
+def dropped(
+    network: nw.Network, inputs: jax.Array, resets: jax.Array, key: jax.Array | None, dropout: Dropout
+) -> jax.Array:
+    """The logits of a window with dropout."""
+    return network(inputs, resets, network.initial_carry(B), dropout=dropout, key=key)[0]
+
+
 def test_variational_dropout_drops_the_same_units_throughout():
     values = drop(jnp.ones((50, 4, 32)), 0.5, jax.random.key(0), (4, 32))
     assert (values == values[:1]).all() and 0.3 < float((values == 0).mean()) < 0.7
     network, (inputs, resets) = make(layers=2, embedding=6), window()
-    carry, key = network.initial_carry(B), jax.random.key(1)
-    one, other = (network(inputs, resets, carry, dropout=Dropout(0.5, same), key=key)[0] for same in (False, True))
+    key = jax.random.key(1)
+    one, other = (dropped(network, inputs, resets, key, Dropout(0.5, same)) for same in (False, True))
     assert not np.allclose(one, other)
 
 
 def test_dropped_weights_are_zeros_in_the_recurrent_matrices():
     network, (inputs, resets) = make("lstm", 1, 6), window()
-    carry, key = network.initial_carry(B), jax.random.key(1)
-    plain = network(inputs, resets, carry)[0]
-    first, again = (network(inputs, resets, carry, dropout=Dropout(weights=0.5), key=key)[0] for _ in range(2))
+    plain, key = run(network, inputs, resets)[0], jax.random.key(1)
+    first, again = (dropped(network, inputs, resets, key, Dropout(weights=0.5)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, plain)
     # From the zero state the first step multiplies the matrices with nothing: what is dropped there is not seen.
@@ -237,10 +257,9 @@ def test_drop_at_the_ends_of_its_range(rate, dtype):
 
 def test_dropout_needs_a_key_and_differs_by_key():
     network, (inputs, resets) = make(layers=2), window()
-    carry = network.initial_carry(B)
-    plain = network(inputs, resets, carry, dropout=Dropout(0.5))[0]
-    np.testing.assert_array_equal(plain, network(inputs, resets, carry)[0])
-    one, two = (network(inputs, resets, carry, dropout=Dropout(0.5), key=jax.random.key(k))[0] for k in (1, 2))
+    plain = dropped(network, inputs, resets, None, Dropout(0.5))
+    np.testing.assert_array_equal(plain, run(network, inputs, resets)[0])
+    one, two = (dropped(network, inputs, resets, jax.random.key(k), Dropout(0.5)) for k in (1, 2))
     assert not (one == two).all() and not (one == plain).all()
 
 
@@ -273,7 +292,7 @@ def test_every_cell_learns_a_short_text_by_heart(cell, embedding):
         logits, _ = network(inputs, resets, network.initial_carry(1))
         return optax.softmax_cross_entropy_with_integer_labels(logits, text).mean()
 
-    @jax.jit
+    @quick_jit
     def learn(network: nw.Network) -> tuple[jax.Array, jax.Array]:
         def update(_: int, pair: tuple) -> tuple:
             network, state = pair

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -115,6 +116,9 @@ class Hand:
 
 
 every_cell = pytest.mark.parametrize("name", CELLS)
+# Compiling is most of these tests' time, and they are about the formulas: once a cell, and not for speed.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+run = quick_jit(recurrence.run, static_argnums=(0, 5))
 
 
 @pytest.fixture(autouse=True)
@@ -152,20 +156,22 @@ def by_hand(name, cell, weights, inputs, state, resets):
     return np.stack(outputs), state
 
 
-def plain_loop(cell, weights, inputs, state, resets, precision="float64"):
-    """The recurrence as a Python loop over `step`, for autodiff."""
-    outputs = []
-    for t in range(inputs.shape[0]):
-        state = tuple(jnp.where(resets[t][:, None], 0.0, part) for part in state)
-        state, _ = recurrence.step(cell, weights, inputs[t], state, precision)
-        outputs.append(state[0])
-    return jnp.stack(outputs), state
+def plain_loop(cell, weights, inputs, state, resets, precision):
+    """The recurrence as a loop over `step` and nothing else, for autodiff."""
+
+    def body(state, here):
+        state = tuple(jnp.where(here[1][:, None], 0.0, part) for part in state)
+        state, _ = recurrence.step(cell, weights, here[0], state, precision)
+        return state, state[0]
+
+    final, outputs = jax.lax.scan(body, state, (inputs, resets))
+    return outputs, final
 
 
 @every_cell
 def test_outputs_are_the_equations(name):
     cell, weights, inputs, state, resets = problem(name)
-    outputs, final = recurrence.run(cell, weights, inputs, state, resets, "float64")
+    outputs, final = run(cell, weights, inputs, state, resets, "float64")
     expected, last = by_hand(name, cell, weights, inputs, state, resets)
     np.testing.assert_allclose(outputs, expected, rtol=1e-11)
     for part, wanted in zip(final, last, strict=True):
@@ -173,7 +179,8 @@ def test_outputs_are_the_equations(name):
 
 
 def flax_lstm(kernel: jax.Array) -> nnx.Module:
-    cell = nnx.OptimizedLSTMCell(4 * H, H, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    zeros = {f"{part}_init": nnx.initializers.zeros for part in ("kernel", "recurrent_kernel", "bias")}
+    cell = nnx.OptimizedLSTMCell(4 * H, H, param_dtype=jnp.float32, rngs=nnx.Rngs(0), **zeros)
     # Flax orders its gates i, f, g, o too; its input kernel becomes the identity here.
     cell.dense_i.kernel[...] = jnp.eye(4 * H, dtype=jnp.float32)
     cell.dense_h.kernel[...], cell.dense_h.bias[...] = kernel, jnp.zeros(4 * H, jnp.float32)
@@ -184,9 +191,8 @@ def test_lstm_is_flax_own():
     cell, weights, inputs, state, _ = problem("lstm", np.float32)
     flax, (h, c) = flax_lstm(weights.kernels["recurrent_kernel"]), state
     with jax.numpy_rank_promotion("allow"):
-        for t in range(T):
-            (c, h), _ = flax((c, h), inputs[t])
-    ours = recurrence.run(cell, weights, inputs, state, NO_RESETS, "float32")[1]
+        (c, h), _ = quick_jit(lambda flax, inputs, state: jax.lax.scan(flax, state, inputs))(flax, inputs, (c, h))
+    ours = run(cell, weights, inputs, state, NO_RESETS, "float32")[1]
     np.testing.assert_allclose(ours[0], h, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(ours[1], c, rtol=1e-4, atol=1e-6)
 
@@ -214,74 +220,91 @@ def flax_parameters(name: str, weights: Weights) -> tuple[linen.Module, dict]:
 def test_cells_are_flax_own(name):
     # Flax's GRU resets after the product; its MGU without a reset is our GRU with the update gate alone.
     cell, weights, inputs, (h,), _ = problem(name, np.float32)
-    ours = recurrence.run(cell, weights, inputs, (h,), NO_RESETS, "float32")[1]
+    ours = run(cell, weights, inputs, (h,), NO_RESETS, "float32")[1]
     flax, parameters = flax_parameters(name, weights)
     with jax.numpy_rank_promotion("allow"):
-        for t in range(T):
-            h, _ = flax.apply({"params": parameters}, h, inputs[t])
+        h, _ = quick_jit(partial(jax.lax.scan, lambda h, x: flax.apply({"params": parameters}, h, x)))(h, inputs)
     np.testing.assert_allclose(ours[0], h, rtol=1e-4, atol=1e-6)
+
+
+@partial(quick_jit, static_argnums=0)
+def scanned(scan: Callable, *arrays: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """What a linear scan gives, and the gradients of its squares' sum."""
+
+    def scalar(*arrays):
+        outputs = scan(*arrays)
+        return (outputs**2).sum(), outputs
+
+    found, outputs = jax.grad(scalar, argnums=(0, 1, 2), has_aux=True)(*arrays)
+    return outputs, found
 
 
 @pytest.mark.parametrize("name", ["mingru", "minlstm"])
 def test_all_at_once_is_one_by_one(name):
     cell, _, inputs, (h,), _ = problem(name)
     a, b = cell.coefficients(tuple(jnp.split(inputs, cell.input_gates, -1)))
-    np.testing.assert_allclose(linear.parallel(a, b, h), linear.sequential(a, b, h), rtol=1e-12)
-    ours, plain = (
-        jax.grad(lambda *arrays, scan=scan: (scan(*arrays) ** 2).sum(), argnums=(0, 1, 2))(a, b, h)
-        for scan in (linear.linear_scan, linear.parallel)
-    )
-    for found, expected in zip(ours, plain, strict=True):
+    outputs, plain = scanned(linear.parallel, a, b, h)
+    np.testing.assert_allclose(outputs, quick_jit(linear.sequential)(a, b, h), rtol=1e-12)
+    for found, expected in zip(scanned(linear.linear_scan, a, b, h)[1], plain, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@partial(quick_jit, static_argnums=(0, 1, 2))
+def gradients(loop, cell, precision, weights, inputs, state, resets, output_weights, final_weight):
+    """The weighted sum of a loop's outputs and of its last state's squares; its gradients by weights, inputs, state."""
+
+    def scalar(weights, inputs, state):
+        outputs, final = loop(cell, weights, inputs, state, resets, precision)
+        return (outputs * output_weights).sum() + final_weight * sum((part**2).sum() for part in final)
+
+    return jax.value_and_grad(scalar, argnums=(0, 1, 2))(weights, inputs, state)
+
+
+def gradients_of(loop: Callable, name: str, precision: str, dtype: type = np.float64) -> list[np.ndarray]:
+    """The gradients of a problem, every output and the last state counting."""
+    cell, weights, inputs, state, resets = problem(name, dtype)
+    output_weights = (np.arange(1, T * B * H + 1).reshape(T, B, H) / (T * B * H)).astype(dtype)
+    found = gradients(loop, cell, precision, weights, inputs, state, resets, output_weights, dtype(1))[1]
+    return [np.asarray(gradient) for gradient in jax.tree.leaves(found)]
+
+
+@cache
+def plain_gradients(name: str) -> list[np.ndarray]:
+    """Those of the plain loop in float64."""
+    return gradients_of(plain_loop, name, "float64")
+
+
+@every_cell
 @pytest.mark.parametrize("bias", [-60.0, 60.0])
 def test_gates_wide_open_or_shut_give_finite_numbers(name, bias):
     cell, weights, inputs, state, resets = problem(name, np.float32)
-
-    def total(weights: Weights, inputs: jax.Array) -> jax.Array:
-        return recurrence.run(cell, weights, inputs, state, resets, "float32")[0].sum()
-
     shifted = inputs + jnp.asarray(bias, inputs.dtype) if name != "rnn-relu" else inputs
-    value, found = jax.value_and_grad(total, argnums=(0, 1))(weights, shifted)
-    assert all(bool(jnp.isfinite(array).all()) for array in jax.tree.leaves((value, found)))
-
-
-def gradients(run: Callable, weights, inputs, state):
-    def scalar(weights, inputs, state):
-        outputs, final = run(weights, inputs, state)
-        weights = jnp.arange(1, outputs.size + 1, dtype=outputs.dtype).reshape(outputs.shape) / outputs.size
-        return (outputs * weights).sum() + sum((part**2).sum() for part in final)
-
-    return jax.tree.leaves(jax.grad(scalar, argnums=(0, 1, 2))(weights, inputs, state))
+    ones, nothing = np.ones((T, B, H), np.float32), np.float32(0)
+    found = gradients(recurrence.run, cell, "float32", weights, shifted, state, resets, ones, nothing)
+    assert all(np.isfinite(array).all() for array in jax.tree.leaves(found))
 
 
 @every_cell
 def test_gradients_are_autodiff_of_the_plain_loop(name):
-    cell, weights, inputs, state, resets = problem(name)
-    ours = gradients(lambda *a: recurrence.run(cell, *a, resets, "float64"), weights, inputs, state)
-    plain = gradients(lambda *a: plain_loop(cell, *a, resets), weights, inputs, state)
-    for found, expected in zip(ours, plain, strict=True):
-        assert float(jnp.linalg.norm(found - expected)) <= 1e-10 * float(jnp.linalg.norm(expected))
+    ours = gradients_of(recurrence.run, name, "float64")
+    for found, expected in zip(ours, plain_gradients(name), strict=True):
+        assert np.linalg.norm(found - expected) <= 1e-10 * np.linalg.norm(expected)
 
 
 @every_cell
 def test_gradients_in_bfloat16_are_near(name):
-    cell, weights, inputs, state, resets = problem(name, np.float32)
-    ours = gradients(lambda *a: recurrence.run(cell, *a, resets, "bfloat16"), weights, inputs, state)
-    plain = gradients(lambda *a: plain_loop(cell, *a, resets, "float32"), weights, inputs, state)
-    for found, expected in zip(ours, plain, strict=True):
-        assert float(jnp.linalg.norm(found - expected)) <= 1e-2 * float(jnp.linalg.norm(expected))
+    ours = gradients_of(recurrence.run, name, "bfloat16", np.float32)
+    for found, expected in zip(ours, plain_gradients(name), strict=True):
+        assert np.linalg.norm(found - expected) <= 1e-2 * np.linalg.norm(expected)
 
 
 @every_cell
 def test_chunks_with_carried_state_are_the_whole(name):
     cell, weights, inputs, state, resets = problem(name)
-    whole, final = recurrence.run(cell, weights, inputs, state, resets, "float64")
+    whole, final = run(cell, weights, inputs, state, resets, "float64")
     pieces = []
-    for begin, end in ((0, 1), (1, 4), (4, T)):
-        out, state = recurrence.run(cell, weights, inputs[begin:end], state, resets[begin:end], "float64")
+    for begin, end in ((0, 1), (1, 4), (4, 7), (7, T)):
+        out, state = run(cell, weights, inputs[begin:end], state, resets[begin:end], "float64")
         pieces.append(out)
     np.testing.assert_allclose(jnp.concatenate(pieces), whole, rtol=1e-12)
     for part, wanted in zip(state, final, strict=True):
@@ -292,20 +315,19 @@ def test_chunks_with_carried_state_are_the_whole(name):
 @pytest.mark.parametrize(("row", "start"), [(0, 3), (1, 0), (2, 6)])
 def test_a_reset_is_a_new_sequence(name, row, start):
     cell, weights, inputs, state, resets = problem(name)
-    outputs, _ = recurrence.run(cell, weights, inputs, state, resets, "float64")
-    zero = tuple(jnp.zeros_like(part) for part in state)
-    apart, _ = recurrence.run(cell, weights, inputs[start:], zero, jnp.zeros((T - start, B), bool), "float64")
-    np.testing.assert_allclose(outputs[start:, row], apart[:, row], rtol=1e-12)
+    outputs, _ = run(cell, weights, inputs, state, resets, "float64")
+    zero, to_the_front = tuple(jnp.zeros_like(part) for part in state), jnp.roll(inputs, -start, 0)
+    apart, _ = run(cell, weights, to_the_front, zero, NO_RESETS, "float64")
+    np.testing.assert_allclose(outputs[start:, row], apart[: T - start, row], rtol=1e-12)
 
 
 @every_cell
 def test_no_gradient_crosses_a_reset(name):
     cell, weights, inputs, state, resets = problem(name)
-
-    def after(inputs: jax.Array, state: tuple) -> jax.Array:
-        return recurrence.run(cell, weights, inputs, state, resets, "float64")[0][3:, 0].sum()
-
-    inputs_gradient, state_gradient = jax.grad(after, argnums=(0, 1))(inputs, state)
+    after = np.zeros((T, B, H))
+    after[3:, 0] = 1  # what comes after the reset, and no more of the last state than that
+    arguments = (weights, inputs, state, resets, after, np.float64(0))
+    _, (_, inputs_gradient, state_gradient) = gradients(recurrence.run, cell, "float64", *arguments)
     assert not inputs_gradient[:3].any() and inputs_gradient[3:, 0].any()
     assert not any(part.any() for part in state_gradient)
 
@@ -316,7 +338,9 @@ def test_no_gradient_crosses_a_reset(name):
 )
 def test_the_state_keeps_its_type(name, dtype, precision):
     cell, weights, inputs, state, resets = problem(name, np.dtype(dtype).type)
-    outputs, final = recurrence.run(cell, weights, inputs, state, resets, precision)
+    outputs, final = jax.eval_shape(
+        lambda *arrays: recurrence.run(cell, *arrays, precision), weights, inputs, state, resets
+    )
     assert {str(array.dtype) for array in (outputs, *final)} == {dtype}
 
 
