@@ -50,7 +50,8 @@ class _Loop:
         self.event_started, self.event_characters = time.monotonic(), 0
 
     def events(self) -> Iterator[Event]:
-        if not self._reason_to_end():
+        begins = not self._reason_to_end()
+        if begins:
             self._compile()
         if self.step and self._validation_due(""):  # a stop came before it
             yield from self._validate()
@@ -58,7 +59,8 @@ class _Loop:
             yield from self._validate()  # what it starts from is the first to be the best
         reason = ""
         while not reason:
-            reason = self._reason_to_end()
+            reason = "" if begins else self._reason_to_end()  # one call at least, however long compiling took
+            begins = False
             if not reason:
                 yield from self._train()
             if self._validation_due(reason):

@@ -30,7 +30,7 @@ def test_the_recipe_fills_in_only_what_is_not_given():
 @pytest.mark.parametrize("less, more", [
     (width(10**6, minutes=0.3), width(10**6, minutes=3)),
     (width(10**6, minutes=3), width(10**6, SERVER, minutes=3)),
-    (width(30_000, minutes=5), width(10**6, minutes=5)),
+    (width(30_000), width(10**6)),
     (width(10**6, steps=500), width(10**6, steps=20_000)),
     (width(10**6, epochs=1), width(10**6, epochs=20)),
 ])  # fmt: skip
