@@ -162,7 +162,7 @@ def _prepare_into(
 
 
 def _store(partial: Path, folder: Path) -> None:
-    """Give a prepared corpus its name, unless another process has stored the same one meanwhile and may be reading it."""
+    """Give a prepared corpus its name, unless another process has stored the same one meanwhile and may read it."""
     with contextlib.suppress(OSError):
         partial.rename(folder)
         return
