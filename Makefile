@@ -26,7 +26,7 @@ demo: .venv/.ready
 	  '$(BIN)/charrnn train your-text.txt      learn a text of yours'
 
 test: .venv/.test-ready
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-faults: .venv/.test-ready
 	CHARRNN_FAULTS=full $(BIN)/python -m pytest -q -s -m 'not slow' --timeout 900 tests/faults

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,7 @@ def all_cells() -> tuple[str, ...]:
     return tuple(CELLS)
 
 
+@partial(jax.jit, static_argnames="longest")
 def _last_layer(network: Network, ids: Array, longest: int) -> tuple[Array, State]:
     """The last layer's inputs over the last `longest` characters, and its state before them."""
     resets = jnp.zeros(ids.shape, bool).at[0].set(True)

@@ -26,24 +26,25 @@ def test_norms_are_those_of_autodiff_through_the_whole_window(cell, layers):
     direction = direction / jnp.linalg.norm(direction)
 
     @jax.jit
-    def norms_by_autodiff(inputs: jax.Array, state: tuple) -> list[jax.Array]:
-        states, norms = [state], []
-        for t in range(8):
-            states.append(recurrence.step(layer.cell, layer.weights, inputs[t], states[-1], "float32")[0])
-        for distance in reach.distances:
+    def norm_by_autodiff(distance: jax.Array, inputs: jax.Array, state: tuple) -> jax.Array:
+        def last(added: tuple) -> jax.Array:
+            """The last output when something is added to the state so many steps before."""
 
-            def last(before: tuple, distance: int = distance) -> jax.Array:
-                resets = jnp.zeros((distance, 3), bool)
-                return recurrence.run(layer.cell, layer.weights, inputs[8 - distance :], before, resets, "float32")[0][
-                    -1
-                ]
+            def body(state: tuple, here: tuple) -> tuple[tuple, None]:
+                remaining, x = here
+                state = tuple(
+                    part + jnp.where(remaining == distance, more, 0.0) for part, more in zip(state, added, strict=True)
+                )
+                return recurrence.step(layer.cell, layer.weights, x, state, "float32")[0], None
 
-            (back,) = jax.vjp(last, states[8 - distance])[1](direction)
-            norms.append(jnp.sqrt(sum((part**2).sum() for part in back)))
-        return norms
+            return jax.lax.scan(body, state, (jnp.arange(8, 0, -1), inputs))[0][0]
 
-    expected = norms_by_autodiff(*gradients._last_layer(network, jnp.asarray(ids), 8))
-    assert reach.norms == pytest.approx([float(norm) for norm in expected], rel=1e-4)
+        (back,) = jax.vjp(last, jax.tree.map(jnp.zeros_like, state))[1](direction)
+        return jnp.sqrt(sum((part**2).sum() for part in back))
+
+    inputs, state = gradients._last_layer(network, jnp.asarray(ids), 8)
+    expected = [float(norm_by_autodiff(jnp.int32(distance), inputs, state)) for distance in reach.distances]
+    assert reach.norms == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(

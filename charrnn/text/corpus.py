@@ -156,11 +156,22 @@ def _prepare_into(
         require_documents(facts["documents"], files)
         facts |= {"fingerprint": fingerprint, "style": style}
         (partial / "corpus.json").write_text(json.dumps(facts), "utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process may have stored the same corpus meanwhile
-            partial.rename(folder)
+        _store(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _store(partial: Path, folder: Path) -> None:
+    """Give a prepared corpus its name, unless another process has stored the same one meanwhile and may read it."""
+    with contextlib.suppress(OSError):
+        partial.rename(folder)
+        return
+    try:
+        Corpus.open(folder)
+    except (OSError, ValueError, KeyError):  # what is there is not whole
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            partial.rename(folder)
 
 
 def _write_symbols(

@@ -1,6 +1,7 @@
 """What the machine can do, as far as training must know it."""
 
 import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -30,7 +31,12 @@ def _cpu_has_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def keep_compiled_programs() -> None:
-    """Let JAX keep what it compiles in the user's cache folder, so that the next start is quick."""
+    """Let JAX keep what it compiles in the user's cache folder, so that the next start is quick.
+
+    JAX writes a program in place, so one that is being written by another process, or was by one that
+    was killed, cannot be read. It is compiled then, as without a cache, and there is nothing to warn of.
+    """
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", str(usable_cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

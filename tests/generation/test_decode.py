@@ -4,7 +4,6 @@ import itertools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -44,12 +43,17 @@ def texts_of(
     return list(whole(pieces(prepared, prompt, filters, first=first, **options), first))
 
 
+@jax.jit
+def step(network: Network, *arguments: Any) -> Any:
+    """One character, compiled once for all tests."""
+    return network.step(*arguments, "float32")
+
+
 def state_by_steps(network: Network, prompt: np.ndarray) -> Any:
     carry, table = network.initial_carry(1), network.first_projections("float32")
-    step = jax.jit(network.step, static_argnums=4)
     for t in range(len(prompt)):
         before = np.array([prompt[t - 1] if t else 0], np.int32)
-        _, carry = step(table, before, np.array([t == 0]), carry, "float32")
+        _, carry = step(network, table, before, np.array([t == 0]), carry)
     return carry
 
 
@@ -144,11 +148,10 @@ def test_drawn_frequencies_are_the_exact_ones(chain, filters: tuple[Filter, ...]
 def test_a_network_draws_the_exact_frequencies(lstm: Prepared, prompt: list[int], monkeypatch) -> None:
     monkeypatch.setattr("charrnn.generation.texts.lanes_for", lambda texts, precision: 1)
     filters = (Forbid((1,)), Temperature(0.8), TopP(0.9))
-    step = jax.jit(lstm.network.step, static_argnums=4)
 
     def logits_after(text: list[int]) -> np.ndarray:
         row = start(lstm, np.array(text, int), (), "float32")
-        return np.asarray(step(lstm.table, row.previous, row.fresh, row.carry, "float32")[0])[0]
+        return np.asarray(step(lstm.network, lstm.table, row.previous, row.fresh, row.carry)[0])[0]
 
     drawn = texts_of(lstm, np.array(prompt, int), filters, texts=4096, length=2)
     check_frequencies(drawn, logits_after, filters, prompt)
@@ -242,9 +245,9 @@ def test_no_temperature_always_takes_the_likeliest(lstm: Prepared, filters: tupl
     row, network = start(lstm, NOTHING, (), "float32"), lstm.network
     previous, fresh, carry = row.previous, row.fresh, row.carry
     for drawn in one.ids:
-        logits, carry = network.step(lstm.table, previous, fresh, carry, "float32")
+        logits, carry = step(network, lstm.table, previous, fresh, carry)
         assert drawn == 2 + int(logits[0, 2:].argmax())
-        previous, fresh = jnp.array([drawn]), jnp.array([False])
+        previous, fresh = np.array([drawn]), np.array([False])
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.05)])

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,24 @@ def test_a_broken_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
         (folder / damage).unlink()
     assert text_of(prepare([tmp_path / "a"], cache=tmp_path / "cache")) == "some text"
     assert [path.name for path in (tmp_path / "cache" / "corpora").iterdir()] == [folder.name]
+
+
+def test_what_another_process_stored_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("ab", "utf-8")
+    write, stored = corpus_module._write_symbols, list[Path]()
+
+    def write_slowly(*arguments: Any) -> dict[str, Any]:
+        facts = write(*arguments)
+        if not stored:  # this one is overtaken
+            stored.append(tmp_path)
+            stored[0] = prepare([tmp_path / "a.txt"], cache=tmp_path / "cache").folder
+            (stored[0] / "mark").touch()
+        return facts
+
+    monkeypatch.setattr(corpus_module, "_write_symbols", write_slowly)
+    again = prepare([tmp_path / "a.txt"], cache=tmp_path / "cache")
+    assert again.folder == stored[0] and (again.folder / "mark").exists() and text_of(again) == "ab"
+    assert os.listdir(tmp_path / "cache" / "corpora") == [again.folder.name]
 
 
 def test_nothing_is_left_when_preparing_fails(tmp_path: Path) -> None:

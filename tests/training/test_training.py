@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from jax.experimental.compilation_cache import compilation_cache
 
 import charrnn.training.step as step_module
 from charrnn.config import TrainingConfig
@@ -21,7 +22,7 @@ from charrnn.nn.sharding import shards_for
 from charrnn.text.batches import Batch
 from charrnn.trainer import Sampled, start
 from charrnn.training import loop
-from charrnn.training.devices import _cpu_has_bfloat16
+from charrnn.training.devices import _cpu_has_bfloat16, keep_compiled_programs
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.progress import Progress
@@ -126,7 +127,7 @@ def test_validation_is_one_pass_with_the_state_carried(text_file, tmp_path):
     batch = positions.look_up(np.arange(len(positions))[:, None])
     resets = batch.resets.copy()
     resets[0] = True
-    logits, _ = network(batch.inputs, resets, network.initial_carry(1))
+    logits, _ = jax.jit(lambda *window: network(*window, network.initial_carry(1)))(batch.inputs, resets)
     expected = float(negative_log_likelihood(logits, batch.targets).mean())
     assert step_module.validate(network, job.task.validation, "float32") == pytest.approx(expected, rel=1e-5)
 
@@ -209,6 +210,24 @@ def test_bfloat16_is_chosen_only_where_it_is_native(tmp_path):
     info.write_text("flags : fpu avx2\n")
     assert not _cpu_has_bfloat16(info)
     assert not _cpu_has_bfloat16(tmp_path / "none")
+
+
+def test_a_kept_program_that_cannot_be_read_is_compiled_in_silence(tmp_path, monkeypatch):
+    prefix = "jax_persistent_cache_min_"
+    names = ("jax_compilation_cache_dir", prefix + "compile_time_secs", prefix + "entry_size_bytes")
+    before = [getattr(jax.config, name) for name in names]
+    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path))
+    try:
+        keep_compiled_programs()
+        compilation_cache.reset_cache()
+        for _ in range(2):  # each a function of its own, so that only the folder knows the program
+            assert float(jax.jit(lambda x: x * 3 + 1)(np.float32(2))) == 7
+            (kept,) = (tmp_path / "compiled").glob("*-cache")
+            kept.write_bytes(kept.read_bytes()[:-9])  # as one that is being written
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
