@@ -14,7 +14,7 @@ from charrnn.generation.decode import prepare
 from charrnn.nn.network import Network
 from charrnn.parts import part_of
 from charrnn.reader import Reader
-from charrnn.sampling import Sample, Sampler, decode_precision
+from charrnn.sampling import Sample, Sampler, Stream, decode_precision
 from charrnn.scoring.figures import Score
 from charrnn.scoring.protocols import score_ids
 from charrnn.text.selection import Part
@@ -69,10 +69,11 @@ class Model:
         """The `n` continuations of the highest mean log-probability that a beam search of that width finds."""
         return self.sampler.beam(prompt, width, n, options)
 
-    def stream(self, prompt: str = "", stop: Stops = None, row: int = 0, **options: Any) -> Iterator[str]:
-        """Draw one text and yield its pieces as they come, none empty; together they are `sample`'s text.
+    def stream(self, prompt: str = "", stop: Stops = None, row: int = 0, **options: Any) -> Stream:
+        """Draw one text piece by piece; together they are `sample`'s text.
 
-        What may be the beginning of a stop is held back until it is known not to be.
+        What may be the beginning of a stop is held back until it is known not to be. After the last piece, the
+        stream's `ended` says why the text ended.
         """
         return self.sampler.stream(prompt, row, {**options, "stop": stop})
 

@@ -59,13 +59,10 @@ class Sampler:
         drawn = whole(self._pieces(prompt, config, seed, n, first), first)
         return (self._sample(piece, prompt, config.stop, seed) for piece in drawn)
 
-    def stream(self, prompt: str, row: int, options: dict[str, Any]) -> Iterator[str]:
-        """Draw text number `row` and yield its pieces as they come, none empty.
-
-        What may be the beginning of a stop is held back until it is known not to be.
-        """
+    def stream(self, prompt: str, row: int, options: dict[str, Any]) -> "Stream":
+        """Draw text number `row` piece by piece. Raises ConfigError at once."""
         config, seed = sample_config(options)
-        return self._streamed(self._pieces(prompt, config, seed, 1, row), config.stop)
+        return Stream(self._pieces(prompt, config, seed, 1, row), self.vocabulary, config.stop)
 
     def beam(self, prompt: str, width: int, n: int, options: dict[str, Any]) -> list[Sample]:
         """The `n` best continuations that a search of that width finds, by their mean log-probability a character."""
@@ -110,13 +107,29 @@ class Sampler:
             text, prompt, total, piece.ended, seed, piece.number, tuple(ids[: len(text)].tolist()), tuple(own.tolist())
         )
 
-    def _streamed(self, pieces: Iterator[Piece], stops: Sequence[str]) -> Iterator[str]:
+
+class Stream(Iterator[str]):
+    """A text's pieces as they are drawn, none empty.
+
+    What may be the beginning of a stop is held back until it is known not to be. `ended` says why the text
+    ended ("eos", "length" or "stop"), and is "" before.
+    """
+
+    def __init__(self, pieces: Iterator[Piece], vocabulary: Vocabulary, stops: Sequence[str]):
+        self.ended = ""
+        self._texts = self._read(pieces, vocabulary, stops)
+
+    def __next__(self) -> str:
+        return next(self._texts)
+
+    def _read(self, pieces: Iterator[Piece], vocabulary: Vocabulary, stops: Sequence[str]) -> Iterator[str]:
         held = ""
         for piece in pieces:
-            held += self.vocabulary.decode(piece.ids)
+            held += vocabulary.decode(piece.ids)
             if piece.ended == "stop":
                 held = held[: -max(len(stop) for stop in stops if held.endswith(stop))]
             ready = len(held) - (0 if piece.ended else _beginning_of(stops, held))
+            self.ended = piece.ended
             if ready:
                 yield held[:ready]
                 held = held[ready:]

@@ -41,7 +41,8 @@ def test_all_ways_of_drawing_give_the_same_text(model: Model) -> None:
     assert [sample.row for sample in batch] == list(range(40))
     assert {sample.ended for sample in batch} == {"eos", "stop"}
     for row in range(8):
-        assert "".join(model.stream("de", row=row, **options)) == batch[row].text
+        stream = model.stream("de", row=row, **options)
+        assert stream.ended == "" and "".join(stream) == batch[row].text and stream.ended == batch[row].ended
     (alone,) = model.sample("de", **options)
     assert alone == batch[0]
 

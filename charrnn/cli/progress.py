@@ -1,24 +1,78 @@
-"""A progress bar on the standard error, for work that turns out to be long."""
+"""Bars on the standard error, for work that turns out to be long."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PATIENCE = 1.0
+_LOOK_SECONDS = 0.1
 
 
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield `progress(done, total)`. The bar appears after a second, on a terminal only, and goes when done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    with Working(what) as bar:
+        yield bar.reach
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task, started = bar.add_task(what, total=None, visible=False), time.monotonic()
 
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=time.monotonic() - started > _PATIENCE)
+class Working:
+    """A bar for work that is silent for more than a second: on a terminal only, gone when done.
 
-        yield progress
+    Whatever else writes to that terminal calls `clear` with it first, and the bar gives way until a second has
+    passed again; it never stands in a line that was begun.
+    """
+
+    def __init__(self, what: str, console: "Console | None" = None):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        console = console or Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(None), TaskProgressColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, expand=True)
+        self._task = self._bar.add_task(what, total=None)
+        self._terminal, self._shown, self._line_begun = console.is_terminal, False, False
+        self._quiet_since = time.monotonic()
+        self._lock, self._over = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> "Working":
+        if self._terminal:
+            threading.Thread(target=self._watch, daemon=True, name="working").start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._over.set()
+        self.clear("")
+
+    def reach(self, done: int, total: int) -> None:
+        """So much is done of so much."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    def expect(self, total: int) -> None:
+        """So much is to be done in all."""
+        self._bar.update(self._task, total=total)
+
+    def advance(self, by: int = 1) -> None:
+        """So much more is done."""
+        self._bar.advance(self._task, by)
+
+    def clear(self, text: str) -> None:
+        """Give way to a text that is about to be written to the same terminal."""
+        with self._lock:
+            if self._shown:
+                self._bar.stop()
+                self._shown = False
+            self._quiet_since = time.monotonic()
+            self._line_begun = not text.endswith("\n") if text else self._line_begun
+
+    def _watch(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS):
+            with self._lock:
+                waited = time.monotonic() - self._quiet_since
+                if waited > _PATIENCE and not (self._shown or self._line_begun or self._over.is_set()):
+                    self._bar.start()
+                    self._shown = True

@@ -2,14 +2,18 @@
 
 import contextlib
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from charrnn.cli.options import checkpoints_option, config_options, load_model, run_argument, shown, warn_of_unknown
+from charrnn.cli.progress import Working
 from charrnn.config import SampleConfig, from_options
 from charrnn.errors import ConfigError
 
@@ -76,12 +80,21 @@ def sample(
     for stop in settings.get("stop", ()):
         if model.unknown(stop):
             click.echo(f"warning: the model never draws {stop!r}, so --stop will not see it", err=True)
-    with _output(out) as write:
-        job = Job(model, text, beam, settings, write, terminal=out is None and sys.stdout.isatty(), **show)
-        for number, heat in enumerate(heats):
-            if len(heats) > 1 and not show["as_json"]:
-                write(f"{chr(10) * bool(number)}--- temperature {heat:g} ---\n")
-            job.draw(heat)
+    terminal = out is None and sys.stdout.isatty()
+    seen = out is None and not _is_file(sys.stdout)  # what is piped may end on the same terminal
+    with _output(out) as output:
+        with Working("searching" if beam else "drawing") as bar:
+
+            def write(text: str) -> None:
+                if seen:
+                    bar.clear(text)
+                output(text)
+
+            job = Job(model, text, beam, settings, write, bar, terminal=terminal, heats=len(heats), **show)
+            for number, heat in enumerate(heats):
+                if len(heats) > 1 and not show["as_json"]:
+                    write(f"{chr(10) * bool(number)}--- temperature {heat:g} ---\n")
+                job.draw(heat)
         job.talk()
 
 
@@ -89,8 +102,9 @@ class Job:
     """What was asked for, and the texts drawn for it so far."""
 
     def __init__(
-        self, model: Any, prompt: str, beam: int | None, settings: dict[str, Any], write: Callable[[str], None], *,
-        terminal: bool, n: int, no_echo: bool, unique: bool, novel: bool, novelty: bool, logprobs: bool, as_json: bool,
+        self, model: Any, prompt: str, beam: int | None, settings: dict[str, Any], write: Callable[[str], None],
+        bar: Working, *, heats: int, terminal: bool, n: int, no_echo: bool, unique: bool, novel: bool, novelty: bool,
+        logprobs: bool, as_json: bool,
     ):  # fmt: skip
         self.model, self.prompt, self.beam, self.settings, self._write = model, prompt, beam, settings, write
         self.terminal, self.n, self.unique, self.novelty = terminal, n, unique, novelty
@@ -101,15 +115,18 @@ class Job:
         self.repeats = self.known = 0
         self.corpus = _corpus_of(model) if novel or novelty else None
         self.novel = novel
+        self.whole = n != 1 or beam or unique or novel or logprobs or as_json
+        self.bar = bar
+        bar.expect(heats * (n if self.whole else settings.get("length", SampleConfig.length)))
 
     def draw(self, heat: float | None) -> None:
         """Draw and write the texts of one temperature."""
         settings = self.settings if heat is None else self.settings | {"temperature": heat}
-        whole = self.n != 1 or self.beam or self.unique or self.novel or self.logprobs or self.as_json
-        if not whole:
+        if not self.whole:
             self._stream(settings)
             return
         for index, drawn in enumerate(self._wanted(settings)):
+            self.bar.advance()
             if self.novelty or self.count_new:
                 self.texts.append(drawn.text)
             if self.as_json:
@@ -121,20 +138,22 @@ class Job:
                 self._write(f"{between}{shown(self.echo + drawn.text, self.terminal)}\n")
 
     def _stream(self, settings: dict[str, Any]) -> None:
-        last, parts = self.echo, list[str]()
-        self._write(shown(self.echo, self.terminal))
+        stream, last, parts = self.model.stream(self.prompt, **settings), "", list[str]()
         try:
-            for piece in self.model.stream(self.prompt, **settings):
+            first = next(stream, "")  # reading a long prompt takes its time, and the bar wants a line of its own
+            for piece in chain([self.echo, first], stream):
                 self._write(shown(piece, self.terminal))
-                last = piece
+                self.bar.advance(len(piece))
+                last = piece or last
                 if self.novelty:
                     parts.append(piece)
         except KeyboardInterrupt:
-            self._write("\n")
+            if last and not last.endswith("\n"):
+                self._write("\n")
             raise click.Abort from None
         if not last.endswith("\n"):
             self._write("\n")
-        self.texts.append("".join(parts))
+        self.texts.append("".join(parts[1:]))
 
     def _wanted(self, settings: dict[str, Any]) -> Iterator[Any]:
         """The texts that are kept, `n` of them unless too many are dropped."""
@@ -154,6 +173,7 @@ class Job:
                 yield drawn
             if kept == self.n:
                 return
+        self.bar.clear("\n")
         click.echo(f"only {kept} of {self.n} texts: the others drawn were dropped", err=True)
 
     def _is_known(self, text: str) -> bool:
@@ -223,6 +243,13 @@ def _prompt(text: str | None, file: str | None) -> str:
         raise ConfigError(f"--prompt-file {file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"--prompt-file {file}: not valid UTF-8 at byte {error.start}") from error
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # a stream of Python's alone
+        return False
 
 
 @contextlib.contextmanager

@@ -93,7 +93,8 @@ def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:
     click.echo(click.style(shown(turn.typed, terminal), bold=terminal) if turn.typed else "", nl=False)
     drawn, interrupted, started = "", False, time.perf_counter()
     try:
-        for piece in model.stream(session.text + turn.typed, row=turn.row, **session.settings):
+        stream = model.stream(session.text + turn.typed, row=turn.row, **session.settings)
+        for piece in stream:
             click.echo(shown(piece, terminal), nl=False)
             sys.stdout.flush()
             drawn += piece
@@ -103,5 +104,4 @@ def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:
         interrupted = True
     speed = len(drawn) / max(time.perf_counter() - started, 1e-9)
     click.echo()
-    ended = not interrupted and not session.settings.get("stop") and len(drawn) < session.settings.get("length", LENGTH)
-    return Turn(turn.typed, drawn, ended, turn.row), speed
+    return Turn(turn.typed, drawn, not interrupted and stream.ended == "eos", turn.row), speed

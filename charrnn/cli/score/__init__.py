@@ -1,6 +1,7 @@
 """`charrnn score`: how surprising a text is to a model, and where."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +168,12 @@ def _score_part(model: Any, options: dict[str, Any]) -> None:
 def _score_file(model: Any, file: str, options: dict[str, Any]) -> None:
     from charrnn.scoring.text import open_text
 
-    with (
-        progress_bar("reading") as reading,
-        open_text(
-            file, model.config, model.vocabulary, encoding=options["encoding"], errors=options["errors"],
-            progress=reading,
-        ) as text,
-    ):  # fmt: skip
+    with ExitStack() as stack:
+        with progress_bar("reading") as reading:
+            text = stack.enter_context(open_text(
+                file, model.config, model.vocabulary, encoding=options["encoding"], errors=options["errors"],
+                progress=reading,
+            ))  # fmt: skip
         _warn(text.unknown)
         _report(model, text, options)
 
