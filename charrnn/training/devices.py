@@ -1,6 +1,7 @@
 """What the machine can do, as far as training must know it."""
 
 import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -31,7 +32,14 @@ def _cpu_has_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
 
 def keep_compiled_programs() -> None:
     """Let JAX keep what it compiles in the user's cache folder, so that the next start is quick."""
-    jax.config.update("jax_compilation_cache_dir", str(usable_cache_folder() / "compiled"))
+    folder = usable_cache_folder() / "compiled"
+    if folder.is_dir():
+        for entry in os.scandir(folder):
+            if not entry.stat().st_size:  # begun and not written, as on a full disk: it would stay so
+                Path(entry).unlink(missing_ok=True)
+    # What cannot be kept or read is compiled anew; JAX would say so each time, in its own words.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
