@@ -6,7 +6,7 @@ from pathlib import Path
 
 from charrnn.checkpoint.run import CONFIG, RunFolder
 from charrnn.checkpoint.weights import WEIGHTS
-from charrnn.errors import ConfigError, RunNotFoundError
+from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError
 
 _LONGEST_NAME = 100
 
@@ -71,5 +71,7 @@ def find_run(name: str | None, checkpoints: Path, *, to_read: bool = False) -> P
 def _is_run(path: Path) -> bool:
     try:
         return (path / CONFIG).is_file() or (path.is_file() and path.suffix == ".safetensors")
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except (OSError, ValueError):  # a NUL, a lone surrogate, or longer than any name may be
         return False

@@ -117,7 +117,8 @@ def _open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as we run
-    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+    replaced = "backslashreplace"
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, replaced), (sys.stderr, replaced)):
         if isinstance(stream, io.TextIOWrapper):
             ascii_only = codecs.lookup(stream.encoding).name == "ascii"  # the C locale: nobody chose it
             stream.reconfigure(encoding="utf-8" if ascii_only else stream.encoding, errors=errors)

@@ -6,10 +6,12 @@ by first appearance, and `alphabet` says which code point each symbol is.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from charrnn.text.documents import DocumentFinder, require_documents, resolve_st
 from charrnn.text.reading import content_hash, decoded_blocks, find_files, remove_spooled
 from charrnn.text.vocabulary import code_points
 
-_FORMAT = 1
+_FORMAT = 2
 _CODE_POINTS = 0x110000
 _NO_SYMBOL = np.uint32(0xFFFFFFFF)
 
@@ -51,8 +53,10 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path) -> "Corpus":
-        """Open what `prepare` stored in `folder`. Raises OSError, ValueError or KeyError when it is not whole."""
+        """Open what `prepare` stored in `folder`. Raises OSError, ValueError or KeyError when it is damaged."""
         facts = json.loads((folder / "corpus.json").read_text("utf-8"))
+        if facts.pop("sha256") != _digest(folder, facts):
+            raise ValueError("damaged")
         symbols = np.memmap(folder / "symbols", facts["dtype"], "r", shape=(facts["characters"],))
         spans = np.memmap(folder / "spans", np.int64, "r", shape=(facts["documents"], 2))
         alphabet = code_points("".join(facts["alphabet"]))
@@ -71,7 +75,7 @@ def default_cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "charrnn"
     except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"charrnn-{os.getuid()}"
+        return _temporary_cache_folder()
 
 
 def usable_cache_folder() -> Path:
@@ -82,7 +86,16 @@ def usable_cache_folder() -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError:
-        return Path(tempfile.gettempdir()) / f"charrnn-{os.getuid()}"
+        return _temporary_cache_folder()
+
+
+def _temporary_cache_folder() -> Path:
+    """A folder that no one else may have filled: what is compiled is kept there too, and is run."""
+    folder = Path(tempfile.gettempdir()) / f"charrnn-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    there = folder.lstat()
+    ours = stat.S_ISDIR(there.st_mode) and there.st_uid == os.getuid() and not there.st_mode & 0o022
+    return folder if ours else Path(tempfile.mkdtemp(prefix="charrnn-"))
 
 
 def prepare(
@@ -102,8 +115,9 @@ def prepare(
     """
     cache = (cache or usable_cache_folder()) / "corpora"
     spool = cache / "piped"
-    files = find_files(sources, spool)
+    files: list[Path] = []
     try:
+        files = find_files(sources, spool)
         style = resolve_style(documents, files, encoding, errors)
         before = _stamps(files)
         fingerprint = content_hash(files)
@@ -116,7 +130,14 @@ def prepare(
             raise CorpusError(f"{changed[0]}: it changed while it was read; try again when it no longer does")
         return Corpus.open(folder)
     except OSError as error:
-        raise StorageError(f"{error.filename or cache}: cannot prepare the corpus ({error.strerror})") from error
+        advice = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            needed = sum(path.stat().st_size for path in files)
+            room = f"it needs about {needed:,} bytes and {shutil.disk_usage(cache).free:,} are free; " if needed else ""
+            advice = f"; {room}make room, or name another folder in CHARRNN_CACHE"
+        raise StorageError(
+            f"{error.filename or cache}: cannot prepare the corpus ({error.strerror}){advice}"
+        ) from error
     finally:
         remove_spooled(files, spool)
 
@@ -155,6 +176,7 @@ def _prepare_into(
         facts = _write_symbols(partial, files, style, encoding, errors, progress)
         require_documents(facts["documents"], files)
         facts |= {"fingerprint": fingerprint, "style": style}
+        facts["sha256"] = _digest(partial, facts)
         (partial / "corpus.json").write_text(json.dumps(facts), "utf-8")
         _store(partial, folder)
     finally:
@@ -172,6 +194,15 @@ def _store(partial: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             partial.rename(folder)
+
+
+def _digest(folder: Path, facts: dict[str, Any]) -> str:
+    """SHA-256 over what is said of a prepared corpus and over its files, as hex."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in ("symbols", "spans"):
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _write_symbols(
@@ -192,12 +223,12 @@ def _write_symbols(
                 carriage_returns = carriage_returns or bool((codes == ord("\r")).any())
                 spans = documents.feed(codes)
                 document_count += len(spans)
-                spans.tofile(spans_file)
+                spans_file.write(spans.tobytes())
                 read = min(read + len(codes), size)
                 progress(done + read, total)
             spans = documents.end_file()
             document_count += len(spans)
-            spans.tofile(spans_file)
+            spans_file.write(spans.tobytes())
             done += size
             progress(done, total)
         return {
@@ -235,7 +266,7 @@ class SymbolWriter:
         if symbols.max(initial=0) == _NO_SYMBOL:
             self._admit(np.unique(codes[symbols == _NO_SYMBOL]))
             symbols = self._symbol_of[codes]
-        symbols.astype(self.dtype).tofile(self._file)
+        self._file.write(symbols.astype(self.dtype).tobytes())
         self.characters += len(codes)
 
     def _admit(self, codes: np.ndarray) -> None:
@@ -250,7 +281,7 @@ class SymbolWriter:
         narrow, wide = self.path, self.path.with_suffix(".wide")
         with narrow.open("rb") as source, wide.open("wb") as target:
             while len(block := np.fromfile(source, self.dtype, 1 << 20)):
-                block.astype(dtype).tofile(target)
+                target.write(block.astype(dtype).tobytes())
         wide.replace(narrow)
         self.dtype = dtype
         self._file = narrow.open("ab")

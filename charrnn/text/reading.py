@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import os
 import shutil
 import stat
 import sys
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from charrnn.errors import CorpusError
+from charrnn.errors import CorpusError, StorageError
 from charrnn.text.vocabulary import code_points
 
 BLOCK_BYTES = 1 << 21
@@ -30,7 +31,7 @@ def find_files(sources: Sequence[str | Path], spool_folder: Path) -> list[Path]:
     try:
         for source in sources:
             files.extend(_files_of(source, spool_folder))
-    except CorpusError:
+    except BaseException:
         remove_spooled(files, spool_folder)
         raise
     return files
@@ -62,23 +63,38 @@ def _files_of(source: str | Path, spool_folder: Path) -> list[Path]:
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file or folder; `charrnn corpora` lists the bundled texts") from None
     except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+        raise CorpusError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
     raise CorpusError(f"{path}: neither a file nor a folder; give a text file, a folder or - for a pipe")
 
 
 def _spool(pipe: BinaryIO, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="piped-", suffix=".txt", delete=False) as file:
-        shutil.copyfileobj(pipe, file, BLOCK_BYTES)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="piped-", suffix=".txt", delete=False) as file:
+            try:
+                shutil.copyfileobj(pipe, file, BLOCK_BYTES)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: cannot keep what comes from the pipe ({error.strerror}); "
+            "make room there, or name another folder in CHARRNN_CACHE"
+        ) from error
     return Path(file.name)
 
 
 def _text_files_below(folder: Path) -> list[Path]:
-    files = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file() and path.stat().st_size and b"\0" not in _head(path, 8192):
-            files.append(path)
+    def refuse(error: OSError) -> None:  # a text that is left out unseen is another text
+        raise error
+
+    found = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    files = [
+        path for path in sorted(found) if path.is_file() and path.stat().st_size and b"\0" not in _head(path, 8192)
+    ]
     if not files:
         raise CorpusError(f"{folder}: no text files in this folder; give a text file or a folder that holds some")
     return files

@@ -36,8 +36,13 @@ def keep_compiled_programs() -> None:
     JAX writes a program in place, so one that is being written by another process, or was by one that
     was killed, cannot be read. It is compiled then, as without a cache, and there is nothing to warn of.
     """
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
-    jax.config.update("jax_compilation_cache_dir", str(usable_cache_folder() / "compiled"))
+    folder = usable_cache_folder() / "compiled"
+    if folder.is_dir():
+        for entry in os.scandir(folder):
+            if not entry.stat().st_size:  # begun and not written, as on a full disk: it would stay so
+                Path(entry).unlink(missing_ok=True)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 

@@ -1,6 +1,8 @@
 """The run folder: what is saved comes back to the bit, what is broken is named, names are checked."""
 
+import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from charrnn.checkpoint import RunFolder, check_name, files, find_run, free_name, list_runs, load_weights
+from charrnn.checkpoint import Lock, RunFolder, check_name, files, find_run, free_name, list_runs, load_weights
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError, StorageError
 from charrnn.nn.network import create, named_arrays, with_arrays
@@ -193,6 +195,70 @@ def test_metrics_have_neither_gap_nor_duplicate_after_a_resume(folder: RunFolder
 def test_names_that_are_no_folder_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="--run"):
         check_name(name)
+
+
+def test_more_files_than_can_be_read_back_are_refused(folder: RunFolder) -> None:
+    many = dataclasses.replace(CONFIG, corpus=("x" * 100,) * 50_000)
+    with pytest.raises(ConfigError, match="50,000 files are too many to name; give the folder"):
+        folder.write_config(many)
+    with pytest.raises(ConfigError, match="too many"):
+        RunFolder.create(folder.path.parent, "two", many, VOCABULARY)
+    assert folder.config() == CONFIG and [path.name for path in folder.path.parent.iterdir()] == ["one"]
+
+
+def test_only_the_one_who_holds_the_lock_writes(folder: RunFolder) -> None:
+    lock = Lock(folder.path)
+    ours = RunFolder(folder.path, lock)
+    ours.append_metrics({"event": "train"})
+    with pytest.raises(CheckpointError, match=rf"process {os.getpid()} on .* is training this run"):
+        Lock(folder.path)
+    (folder.path / ".lock").unlink()  # somebody took it for a leftover
+    Lock(folder.path)
+    for write in (lambda: ours.append_metrics({}), lambda: ours.save_step(1, state_of(1), {}), ours.tidy,
+                  lambda: ours.truncate_metrics(0), lambda: ours.discard_after(0),
+                  lambda: ours.write_config(CONFIG)):  # fmt: skip
+        with pytest.raises(StorageError, match="moved, removed or made anew while this training ran"):
+            write()
+    assert ours.steps() == [] and len(ours.metrics()) == 1
+    lock.release()
+    lock.release()
+
+
+def test_a_full_disk_leaves_nothing_of_a_run_that_could_not_be_made(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *rest: object) -> int:
+        if Path(path).name == ".lock":
+            raise OSError(28, "No space left on device")
+        return real(path, *rest)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(
+        StorageError, match=r"lock: cannot be written \(No space.*; make room and give the same command"
+    ):
+        make(folder.path.parent, "two")
+    assert [path.name for path in folder.path.parent.iterdir()] == ["one"]
+
+
+def test_what_may_not_be_read_is_named(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    def refuse(path: Path, *rest: object) -> object:
+        if path.name == "metrics.jsonl":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *rest)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl: cannot be read \(Permission denied\)"):
+        folder.metrics()
+
+    def locked(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", locked)
+    with pytest.raises(CheckpointError, match=r"one: cannot be read \(Permission denied\)"):
+        find_run("one", folder.path.parent)
 
 
 def test_runs_are_found_by_name_by_path_and_by_age(tmp_path: Path) -> None:

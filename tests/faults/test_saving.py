@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import itertools
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from faulty import CONFIG, VOCABULARY, FaultySystem, Killed
 
 from charrnn.checkpoint import RunFolder, files, load_weights
 from charrnn.checkpoint.steps import load
-from charrnn.errors import CharrnnError
+from charrnn.errors import CharrnnError, StorageError
 from charrnn.nn.network import create
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
 MakeState = Callable[[int], dict[str, np.ndarray]]
 Record = Callable[[str, object, str], None]
 
@@ -116,6 +119,43 @@ def test_a_full_disk_at_every_level(tmp_path: Path, state_of: MakeState, record:
         save(folder, state_of, 9, reported)
         assert newest(folder, state_of) == 9
     record("disk full, injected", 20, "one line with path and bytes needed; last step loads; goes on with room")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 pages, where the machine lets us have one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={64 * PAGE}", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small file system; the injected disk is tried")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path, state_of: MakeState, record: Record) -> None:
+    told = 0
+    for level in range(20):
+        folder, lock = RunFolder.create(small_disk / str(level), "one", CONFIG, VOCABULARY)
+        lock.release()
+        filler, reported = small_disk / "filler", list[int]()
+        free = shutil.disk_usage(small_disk).free
+        filler.write_bytes(bytes(free - level * PAGE))
+        try:
+            for step in (1, 2, 2, 3):
+                save(folder, state_of, step, reported)
+        except StorageError as error:
+            told += 1
+            assert "No space left on device" in str(error) and "make room" in str(error) and "\n" not in str(error)
+        else:
+            assert len(reported) == 4
+        assert newest(folder, state_of) == (reported[-1] if reported else 0)
+        filler.unlink()
+        save(folder, state_of, 9, reported)
+        assert newest(folder, state_of) == 9
+        shutil.rmtree(small_disk / str(level))
+    assert 3 < told < 20
+    record("disk full, a small tmpfs", 20, f"{told} told in one line, {20 - told} had room; goes on with room")
 
 
 def at_every_call(fault: str, place: Path, act: Callable[[Path], None]) -> Iterator[Path]:

@@ -1,7 +1,11 @@
 """A corpus on disk: what comes back, how wide it is, when the cache is taken."""
 
+import errno
+import io
 import json
 import os
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +108,7 @@ def test_the_cache_tells_contents_and_choices_apart(tmp_path: Path) -> None:
     assert text_of(changed) == "same size\n" and len(folders | {changed.folder}) == 7
 
 
-@pytest.mark.parametrize("damage", ["symbols", "spans", "corpus.json", "cut", "half"])
+@pytest.mark.parametrize("damage", ["symbols", "spans", "corpus.json", "cut", "half", "flip", "shift", "other"])
 def test_a_broken_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     (tmp_path / "a").write_text("some text")
     folder = prepare([tmp_path / "a"], cache=tmp_path / "cache").folder
@@ -112,6 +116,14 @@ def test_a_broken_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
         (folder / "symbols").write_bytes(b"\0\1")
     elif damage == "half":
         (folder / "corpus.json").write_text('{"dtype": ')
+    elif damage == "other":
+        facts = (folder / "corpus.json").read_text()
+        (folder / "corpus.json").write_text(facts.replace('"s", "o"', '"o", "s"'))
+    elif damage in ("flip", "shift"):
+        file = folder / {"flip": "symbols", "shift": "spans"}[damage]
+        content = bytearray(file.read_bytes())
+        content[8 if damage == "shift" else 3] ^= 1
+        file.write_bytes(content)
     else:
         (folder / damage).unlink()
     assert text_of(prepare([tmp_path / "a"], cache=tmp_path / "cache")) == "some text"
@@ -141,6 +153,36 @@ def test_nothing_is_left_when_preparing_fails(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="at byte 4 "):
         prepare([tmp_path / "bad"], documents="file", cache=tmp_path / "cache")
     assert not list((tmp_path / "cache" / "corpora").iterdir())
+
+
+def test_a_full_disk_says_how_much_is_needed_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a").write_text("some text")
+    with monkeypatch.context() as patch, pytest.raises(StorageError) as told:
+        patch.setattr(SymbolWriter, "write", full)
+        prepare([tmp_path / "a"], cache=tmp_path / "cache")
+    assert "cache/corpora: cannot prepare the corpus (No space left on device); it needs about 9 bytes" in str(
+        told.value
+    )
+    assert "CHARRNN_CACHE" in str(told.value) and not list((tmp_path / "cache" / "corpora").iterdir())
+    monkeypatch.setattr(reading.shutil, "copyfileobj", full)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"some text")))
+    with pytest.raises(StorageError, match=r"piped: cannot keep what comes from the pipe \(No space.*CHARRNN_CACHE"):
+        prepare(["-"], cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "corpora" / "piped").iterdir())
+
+
+def test_a_temporary_cache_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours = corpus_module.usable_cache_folder()
+    assert ours == tmp_path / f"charrnn-{os.getuid()}" and ours.stat().st_mode & 0o777 == 0o700
+    ours.chmod(0o777)
+    other = corpus_module.usable_cache_folder()
+    assert other.parent == tmp_path and other != ours and other.is_dir()
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:

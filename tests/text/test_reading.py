@@ -1,10 +1,13 @@
 """Files as code points: encodings, what is refused and where, which files are meant."""
 
 import codecs
+import errno
 import io
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +122,27 @@ def test_hash_tells_contents_and_their_cut_apart(tmp_path: Path) -> None:
     a, b, c, d, e = (tmp_path / name for name in "abcde")
     assert content_hash([a, b]) == content_hash([e, b])
     assert len({content_hash(files) for files in ([a, b], [c, d], [b, a], [a], [a, e], [])}) == 6
+
+
+def test_what_cannot_be_read_in_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.txt", "sub/b.txt"):
+        (tmp_path / name).write_text("text")
+    real_open, real_scan = Path.open, os.scandir
+
+    def refuse(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *rest: Any) -> Any:
+            if str(path).endswith(name):  # root may read anything, so the mode of a file would not do
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *rest)
+
+        return call
+
+    for name, replaced, call in (("b.txt", (Path, "open"), real_open), ("/sub", (os, "scandir"), real_scan)):
+        with monkeypatch.context() as patch, pytest.raises(CorpusError) as told:
+            patch.setattr(*replaced, refuse(name, call))
+            find_files([tmp_path], tmp_path)
+        assert name in str(told.value) and "cannot be read (Permission denied)" in str(told.value)
 
 
 def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:

@@ -151,6 +151,20 @@ def test_the_defaults_suit_what_is_nearly_known(old_run: Job, tmp_path: Path) ->
         adapt(old_run, tmp_path, size="large")
 
 
+def test_a_run_stopped_before_its_first_step_is_not_validated_twice(old_run: Job, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text(ADAPTED_TEXT, "utf-8")
+    call = {"run": "adapted", "checkpoints": tmp_path, "init_from": old_run.task.folder.path, "steps": 2,
+            "documents": "file", "sample_every": 0}  # fmt: skip
+    for stopped in (True, False):
+        job = start((str(tmp_path / "new.txt"),), **call)
+        validated: list[loop.Validated] = []
+        for event in job.events(lambda: stopped and bool(validated)):  # noqa: B023
+            validated += [event] if isinstance(event, loop.Validated) else []
+        assert job.resume != stopped
+    kinds = [(event["event"], event["step"]) for event in job.task.folder.metrics()]
+    assert kinds == [("validation", 0), ("train", 2), ("validation", 2)]
+
+
 def test_a_run_that_saved_nothing_starts_again_from_where_it_came(old_run: Job, tmp_path: Path) -> None:
     first = adapt(old_run, tmp_path, steps=20, run="first")
     first.lock.release()

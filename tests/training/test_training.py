@@ -77,6 +77,28 @@ def test_resumed_equals_unbroken(text_file, tmp_path):
         assert curve(unbroken) == curve(second)
 
 
+@pytest.mark.parametrize("spoilt", ["asked to stop", "not finite"])
+def test_a_run_does_not_end_without_its_last_validation(text_file, tmp_path, monkeypatch, spoilt):
+    job, asked, real, calls = job_of(text_file, tmp_path, steps=20, test_fraction=0.1), [], loop.validate, []
+
+    def validate(*arguments):
+        calls.append(1)
+        if len(calls) > 1:
+            return real(*arguments)
+        asked.append(spoilt == "asked to stop")
+        return None if asked[0] else math.nan
+
+    monkeypatch.setattr(loop, "validate", validate)
+    *_, last = job.events(lambda: any(asked))
+    if spoilt == "not finite":  # it went back and learnt once more
+        assert (last.reason, last.step, math.isfinite(last.best_nats)) == ("budget", 20, True)
+        return
+    assert (last.reason, last.step) == ("stopped", 20)
+    *_, tested, last = start((), run=job.task.folder.name, checkpoints=tmp_path, resume=True).events()
+    assert isinstance(tested, loop.Tested) and (last.reason, last.best_step) == ("budget", 20)
+    assert [event["event"] for event in job.task.folder.metrics()] == ["train", "train", "validation", "test"]
+
+
 def test_any_number_of_steps_a_call_is_the_same(text_file, tmp_path, monkeypatch):
     one_by_one = job_of(text_file, tmp_path, run="one")
     monkeypatch.setattr(loop, "_SECONDS_A_CALL", 0.0)
