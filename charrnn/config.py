@@ -27,7 +27,7 @@ DEFAULT_VAL_FRACTION = 0.1
 
 _WITH_OUTPUT_GATE = ("lstm", "lstm-peephole", "lstm-coupled", "mogrifier-lstm")
 _WITHOUT_GATES = ("rnn", "rnn-relu")
-_WITHOUT_RECURRENT_MATRIX = ("sru", "mingru", "minlstm")
+WITHOUT_RECURRENT_MATRIX = ("sru", "mingru", "minlstm")
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class ModelConfig:
     dropout: float | None = option(None, "Share of units dropped between layers and before the head.", minimum=0.0,
                                    below=1.0)  # fmt: skip
     variational: bool = option(False, "Drop the same units throughout a window (Gal & Ghahramani 2016).")
-    weight_drop: float = option(
-        0.0, "Share of the recurrent weights dropped, anew for every window (Merity 2017).", minimum=0.0, below=1.0,
-        cells=tuple(cell for cell in get_args(Cell) if cell not in _WITHOUT_RECURRENT_MATRIX),
+    weight_drop: float | None = option(
+        None, "Share of the recurrent weights dropped, anew for every window (Merity 2017).", minimum=0.0, below=1.0,
+        cells=tuple(cell for cell in get_args(Cell) if cell not in WITHOUT_RECURRENT_MATRIX),
     )  # fmt: skip
     residual: bool = option(False, "Add each layer's input to its output, from the second layer on.")
     forget_bias: float | None = option(

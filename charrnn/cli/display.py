@@ -75,7 +75,7 @@ def describe(job: Job) -> str:
             f"{model.cell} {model.num_layers}x{model.hidden_size}",
             f"batch {training.batch_size}x{training.seq_length}",
             f"rate {training.learning_rate:g}",
-            f"dropout {model.dropout:g}",
+            f"dropout {model.dropout:g}" + (f", of weights {model.weight_drop:g}" if model.weight_drop else ""),
             training.precision,
             describe_budget(job),
         )

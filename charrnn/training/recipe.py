@@ -6,7 +6,14 @@ The two rules, of width and of dropout, are read off `benchmarks/results/sizes.t
 import dataclasses
 import math
 
-from charrnn.config import DEFAULT_VAL_FRACTION, DataConfig, ModelConfig, Size, TrainingConfig
+from charrnn.config import (
+    DEFAULT_VAL_FRACTION,
+    WITHOUT_RECURRENT_MATRIX,
+    DataConfig,
+    ModelConfig,
+    Size,
+    TrainingConfig,
+)
 from charrnn.errors import CorpusError
 from charrnn.training.speed import Speed
 
@@ -24,7 +31,7 @@ WIDTHS = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 
 SIZES: dict[Size, int] = {"tiny": 128, "small": 256, "medium": 512, "large": 1024}
 _BATCH_SIZE, _SEQ_LENGTH = 32, 64
 _READ_A_WEIGHT = 4.0
-_MOST_DROPOUT = 0.6
+_MOST_DROPOUT, _MOST_WEIGHT_DROP = 0.6, 0.5
 
 
 def recurrent_weights(model: ModelConfig, hidden_size: int) -> int:
@@ -66,10 +73,17 @@ def rate_for(hidden_size: int) -> float:
     return min(1.2e-2, 2.56 / hidden_size)
 
 
-def dropout_for(characters_read: float, weights: int, positions: int) -> float:
-    """More for a text that is read more often, and by more weights: else it would be learnt by heart."""
-    pressure = characters_read / positions * weights / positions
-    return round(min(max(0.1 + 0.18 * math.log10(pressure), 0.0), _MOST_DROPOUT), 2)
+def dropout_for(characters_read: float, weights: int, positions: int) -> tuple[float, float]:
+    """The shares of units and of recurrent weights to drop.
+
+    More for a text that is read more often, and by more weights: else it would be learnt by heart.
+    """
+    pressure = math.log10(characters_read / positions * weights / positions)
+    return _share(0.1 + 0.18 * pressure, _MOST_DROPOUT), _share(0.25 * pressure - 0.165, _MOST_WEIGHT_DROP)
+
+
+def _share(value: float, most: float) -> float:
+    return round(min(max(value, 0.0), most), 2)
 
 
 def resolve_val_fraction(data: DataConfig, characters: int) -> DataConfig:
@@ -121,12 +135,16 @@ def resolve(
     gates_its_input = model.cell == "mogrifier-lstm"
     one_hot = vocabulary_size <= _ONE_HOT_VOCABULARY and not gates_its_input
     embedding = 0 if one_hot else _LARGE_ALPHABET_EMBEDDING
-    dropout = dropout_for(read, recurrent_weights(model, hidden_size), positions)
+    units, recurrent = dropout_for(read, recurrent_weights(model, hidden_size), positions)
+    dropout, weight_drop = units if model.dropout is None else model.dropout, model.weight_drop
+    if weight_drop is None and model.cell not in WITHOUT_RECURRENT_MATRIX:
+        weight_drop = min(recurrent, dropout)  # who wants less dropout means this one too
     model = dataclasses.replace(
         model,
         hidden_size=hidden_size,
         embedding_size=embedding if model.embedding_size is None else model.embedding_size,
-        dropout=dropout if model.dropout is None else model.dropout,
+        dropout=dropout,
+        weight_drop=weight_drop,
     )
     training = dataclasses.replace(training, learning_rate=training.learning_rate or rate_for(hidden_size))
     return model, dataclasses.replace(training, eval_every=training.eval_every or _eval_every(training, val_positions))

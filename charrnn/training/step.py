@@ -60,7 +60,7 @@ class StepSettings:
     def of(cls, config: RunConfig) -> "StepSettings":
         """The settings of a run."""
         training, model = config.training, config.model
-        dropout = Dropout(model.dropout or 0.0, model.variational, model.weight_drop)
+        dropout = Dropout(model.dropout or 0.0, model.variational, model.weight_drop or 0.0)
         assert training.batch_size is not None and model.hidden_size is not None
         return cls(
             training.optimizer, training.weight_decay, training.clip_norm, training.ema, training.precision, dropout,

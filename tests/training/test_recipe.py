@@ -60,8 +60,18 @@ def test_of_the_budgets_the_first_to_end_counts():
 def test_what_is_read_more_often_by_more_weights_is_dropped_more():
     weights = recurrent_weights(ModelConfig(), 256)
     shares = [dropout_for(read, weights, 10**6) for read in (1e4, 1e6, 1e7, 1e8, 1e12)]
-    assert shares == sorted(shares) and shares[0] == 0 and 0.1 <= shares[2] <= 0.3 and shares[-1] < 0.7
-    assert resolve(ModelConfig(dropout=0.0), TrainingConfig(steps=9), 10**6, 10**5, 65)[0].dropout == 0
+    units, recurrent = zip(*shares, strict=True)
+    assert list(units) == sorted(units) and units[0] == 0 and 0.1 <= units[2] <= 0.3 and units[-1] < 0.7
+    assert list(recurrent) == sorted(recurrent) and recurrent[1] == 0 and 0.15 <= recurrent[3] <= 0.3 < recurrent[-1]
+
+
+@pytest.mark.parametrize("given, dropout, weight_drop", [
+    ({"dropout": 0.0}, 0, 0), ({"dropout": 0.1}, 0.1, 0.1), ({"dropout": 0.5, "weight_drop": 0.0}, 0.5, 0),
+    ({"dropout": 0.0, "weight_drop": 0.3}, 0, 0.3), ({"dropout": 0.5, "cell": "mingru"}, 0.5, None),
+])  # fmt: skip
+def test_what_is_given_counts_and_no_dropout_means_of_weights_too(given, dropout, weight_drop):
+    model, _ = resolve(ModelConfig(hidden_size=512, **given), TrainingConfig(epochs=50), 100_000, 10_000, 65)
+    assert (model.dropout, model.weight_drop) == (dropout, weight_drop)
 
 
 def test_the_machine_is_measured_once(tmp_path, monkeypatch):
