@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from by_hand import Hand
 from flax import linen, nnx
 
 from charrnn.config import ModelConfig
@@ -20,100 +21,6 @@ from charrnn.nn.recurrence import Weights
 
 T, B, H, E = 8, 3, 5, 4
 NO_RESETS = np.zeros((T, B), bool)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
-def tanh(x: np.ndarray) -> np.ndarray:
-    return np.tanh(x)
-
-
-class Hand:
-    """The equations once more, in plain NumPy, with every matrix spelled out gate by gate.
-
-    `W` are the input's parts of the gates, `U` the matrices cut into one a gate, `v` the vectors.
-    """
-
-    @staticmethod
-    def rnn(W, U, v, h):
-        return (tanh(W[0] + h @ U["recurrent_kernel"][0]),)
-
-    @staticmethod
-    def rnn_relu(W, U, v, h):
-        return (np.maximum(W[0] + h @ U["recurrent_kernel"][0], 0),)
-
-    @staticmethod
-    def lstm(W, U, v, h, c):
-        i, f, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(4))
-        c = _sigmoid(f) * c + _sigmoid(i) * tanh(g)
-        return _sigmoid(o) * tanh(c), c
-
-    @staticmethod
-    def lstm_peephole(W, U, v, h, c):
-        i, f, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(4))
-        new = _sigmoid(f + v["peephole_f"] * c) * c + _sigmoid(i + v["peephole_i"] * c) * tanh(g)
-        return _sigmoid(o + v["peephole_o"] * new) * tanh(new), new
-
-    @staticmethod
-    def lstm_coupled(W, U, v, h, c):
-        i, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(3))
-        c = (1 - _sigmoid(i)) * c + _sigmoid(i) * tanh(g)
-        return _sigmoid(o) * tanh(c), c
-
-    @staticmethod
-    def mogrifier_lstm(W, U, v, h, c):
-        (x,) = W
-        for r in (1, 3, 5):
-            x = 2 * _sigmoid(h @ U[f"round_{r}_down"][0] @ U[f"round_{r}_up"][0]) * x
-            if r < 5:
-                h = 2 * _sigmoid(x @ U[f"round_{r + 1}_down"][0] @ U[f"round_{r + 1}_up"][0]) * h
-        bias = np.split(v["gate_bias"], 4)
-        inputs = x.shape[-1]
-        i, f, g, o = (x @ U["kernel"][k][:inputs] + h @ U["kernel"][k][inputs:] + bias[k] for k in range(4))
-        c = _sigmoid(f) * c + _sigmoid(i) * tanh(g)
-        return _sigmoid(o) * tanh(c), c
-
-    @staticmethod
-    def gru(W, U, v, h):
-        r, z = (_sigmoid(W[k] + h @ U["recurrent_kernel"][k]) for k in range(2))
-        n = tanh(W[2] + (r * h) @ U["candidate_kernel"][0])
-        return (z * h + (1 - z) * n,)
-
-    @staticmethod
-    def gru_reset_after(W, U, v, h):
-        r, z = (_sigmoid(W[k] + h @ U["recurrent_kernel"][k]) for k in range(2))
-        n = tanh(W[2] + r * (h @ U["recurrent_kernel"][2] + v["candidate_bias"]))
-        return (z * h + (1 - z) * n,)
-
-    @staticmethod
-    def gru_simple(W, U, v, h):
-        z, n = (W[k] + h @ U["recurrent_kernel"][k] for k in range(2))
-        return (_sigmoid(z) * h + (1 - _sigmoid(z)) * tanh(n),)
-
-    @staticmethod
-    def mgu(W, U, v, h):
-        f = _sigmoid(W[0] + h @ U["recurrent_kernel"][0])
-        n = tanh(W[1] + (f * h) @ U["candidate_kernel"][0])
-        return ((1 - f) * h + f * n,)
-
-    @staticmethod
-    def sru(W, U, v, h, c):
-        f, r = _sigmoid(W[0] + v["state_f"] * c), _sigmoid(W[1] + v["state_r"] * c)
-        c = f * c + (1 - f) * W[2]
-        return r * c + (1 - r) * W[3], c
-
-    @staticmethod
-    def mingru(W, U, v, h):
-        z = _sigmoid(W[0])
-        return ((1 - z) * h + z * W[1],)
-
-    @staticmethod
-    def minlstm(W, U, v, h):
-        f, i = _sigmoid(W[0]), _sigmoid(W[1])
-        return (f / (f + i) * h + i / (f + i) * W[2],)
-
 
 every_cell = pytest.mark.parametrize("name", CELLS)
 # Compiling is most of these tests' time, and they are about the formulas: once a cell, and not for speed.
