@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def logistic(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
@@ -28,69 +28,69 @@ class Hand:
     @staticmethod
     def lstm(W, U, v, h, c):
         i, f, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(4))
-        c = _sigmoid(f) * c + _sigmoid(i) * tanh(g)
-        return _sigmoid(o) * tanh(c), c
+        c = logistic(f) * c + logistic(i) * tanh(g)
+        return logistic(o) * tanh(c), c
 
     @staticmethod
     def lstm_peephole(W, U, v, h, c):
         i, f, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(4))
-        new = _sigmoid(f + v["peephole_f"] * c) * c + _sigmoid(i + v["peephole_i"] * c) * tanh(g)
-        return _sigmoid(o + v["peephole_o"] * new) * tanh(new), new
+        new = logistic(f + v["peephole_f"] * c) * c + logistic(i + v["peephole_i"] * c) * tanh(g)
+        return logistic(o + v["peephole_o"] * new) * tanh(new), new
 
     @staticmethod
     def lstm_coupled(W, U, v, h, c):
         i, g, o = (W[k] + h @ U["recurrent_kernel"][k] for k in range(3))
-        c = (1 - _sigmoid(i)) * c + _sigmoid(i) * tanh(g)
-        return _sigmoid(o) * tanh(c), c
+        c = (1 - logistic(i)) * c + logistic(i) * tanh(g)
+        return logistic(o) * tanh(c), c
 
     @staticmethod
     def mogrifier_lstm(W, U, v, h, c):
         (x,) = W
         for r in (1, 3, 5):
-            x = 2 * _sigmoid(h @ U[f"round_{r}_down"][0] @ U[f"round_{r}_up"][0]) * x
+            x = 2 * logistic(h @ U[f"round_{r}_down"][0] @ U[f"round_{r}_up"][0]) * x
             if r < 5:
-                h = 2 * _sigmoid(x @ U[f"round_{r + 1}_down"][0] @ U[f"round_{r + 1}_up"][0]) * h
+                h = 2 * logistic(x @ U[f"round_{r + 1}_down"][0] @ U[f"round_{r + 1}_up"][0]) * h
         bias = np.split(v["gate_bias"], 4)
         inputs = x.shape[-1]
         i, f, g, o = (x @ U["kernel"][k][:inputs] + h @ U["kernel"][k][inputs:] + bias[k] for k in range(4))
-        c = _sigmoid(f) * c + _sigmoid(i) * tanh(g)
-        return _sigmoid(o) * tanh(c), c
+        c = logistic(f) * c + logistic(i) * tanh(g)
+        return logistic(o) * tanh(c), c
 
     @staticmethod
     def gru(W, U, v, h):
-        r, z = (_sigmoid(W[k] + h @ U["recurrent_kernel"][k]) for k in range(2))
+        r, z = (logistic(W[k] + h @ U["recurrent_kernel"][k]) for k in range(2))
         n = tanh(W[2] + (r * h) @ U["candidate_kernel"][0])
         return (z * h + (1 - z) * n,)
 
     @staticmethod
     def gru_reset_after(W, U, v, h):
-        r, z = (_sigmoid(W[k] + h @ U["recurrent_kernel"][k]) for k in range(2))
+        r, z = (logistic(W[k] + h @ U["recurrent_kernel"][k]) for k in range(2))
         n = tanh(W[2] + r * (h @ U["recurrent_kernel"][2] + v["candidate_bias"]))
         return (z * h + (1 - z) * n,)
 
     @staticmethod
     def gru_simple(W, U, v, h):
         z, n = (W[k] + h @ U["recurrent_kernel"][k] for k in range(2))
-        return (_sigmoid(z) * h + (1 - _sigmoid(z)) * tanh(n),)
+        return (logistic(z) * h + (1 - logistic(z)) * tanh(n),)
 
     @staticmethod
     def mgu(W, U, v, h):
-        f = _sigmoid(W[0] + h @ U["recurrent_kernel"][0])
+        f = logistic(W[0] + h @ U["recurrent_kernel"][0])
         n = tanh(W[1] + (f * h) @ U["candidate_kernel"][0])
         return ((1 - f) * h + f * n,)
 
     @staticmethod
     def sru(W, U, v, h, c):
-        f, r = _sigmoid(W[0] + v["state_f"] * c), _sigmoid(W[1] + v["state_r"] * c)
+        f, r = logistic(W[0] + v["state_f"] * c), logistic(W[1] + v["state_r"] * c)
         c = f * c + (1 - f) * W[2]
         return r * c + (1 - r) * W[3], c
 
     @staticmethod
     def mingru(W, U, v, h):
-        z = _sigmoid(W[0])
+        z = logistic(W[0])
         return ((1 - z) * h + z * W[1],)
 
     @staticmethod
     def minlstm(W, U, v, h):
-        f, i = _sigmoid(W[0]), _sigmoid(W[1])
+        f, i = logistic(W[0]), logistic(W[1])
         return (f / (f + i) * h + i / (f + i) * W[2],)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_hand import Hand
+from by_hand import Hand, logistic
 from flax import linen, nnx
 
 from charrnn.config import ModelConfig
@@ -261,6 +261,6 @@ def test_the_cell_that_contributing_shows_is_one():
     inputs, h = jnp.asarray(random.normal(size=(T, B, 2 * H))), np.zeros((B, H))
     outputs, _ = recurrence.run(cell, weights, inputs, (jnp.asarray(h),), NO_RESETS, "float64")
     for t in range(T):
-        z = _sigmoid(np.asarray(inputs[t, :, :H]) + h @ np.asarray(weights.kernels["recurrent_kernel"]))
+        z = logistic(np.asarray(inputs[t, :, :H]) + h @ np.asarray(weights.kernels["recurrent_kernel"]))
         h = z * h + (1 - z) * np.tanh(np.asarray(inputs[t, :, H:]))
         np.testing.assert_allclose(outputs[t], h, rtol=1e-11)
