@@ -46,6 +46,40 @@ def named(character: str) -> str:
     return "end of text" if not character else _NAMES.get(character, "")
 
 
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in exactly so many columns: cut, or padded with spaces."""
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, width)
+
+
+def ending(text: str, width: int) -> str:
+    """A text, or as much of its end as fits so many columns."""
+    if columns(text) <= width:
+        return text
+    kept = text[max(0, len(text) - width + 1) :]
+    while columns(kept) > width - 1 and kept:
+        kept = kept[1:]
+    return ("…" + kept)[:width]
+
+
+def fitting(parts: list[str], width: int) -> str:
+    """As many of the parts, from the first on, as fit in the width."""
+    line = parts[0] if columns(parts[0]) <= width else fitted(parts[0], width)
+    for part in parts[1:]:
+        if columns(f"{line} · {part}") > width:
+            break
+        line += f" · {part}"
+    return line
+
+
 def bar(share: float, width: int) -> str:
     """A bar as long as a share from 0 to 1 of so many columns, to an eighth of one."""
     full, part = divmod(round(8 * width * share), 8)

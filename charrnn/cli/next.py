@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from charrnn.cli.glyphs import bar, glyph, named
+from charrnn.cli.glyphs import bar, columns, fitted, glyph, named
 from charrnn.cli.options import checkpoints_option, load_model, warn_of_unknown
 
 
@@ -54,11 +54,11 @@ def next_(prompt: str, run: str | None, checkpoints: Path, top: int, temperature
 def bars(guesses: list[Any], width: int) -> list[str]:
     """A line for each guess: its sign, its share, and a bar as long as the share."""
     names = [f"{glyph(guess.text)} {named(guess.text)}".strip() for guess in guesses]
-    column = max(len(name) for name in names)
+    column = max(map(columns, names))
     room = max(8, width - column - 12)
     greatest = max(guess.probability for guess in guesses)
     lines = []
     for name, guess in zip(names, guesses, strict=True):
-        line = f"{name:{column}} {100 * guess.probability:7.2f} % {bar(guess.probability / greatest, room)}"
+        line = f"{fitted(name, column)} {100 * guess.probability:7.2f} % {bar(guess.probability / greatest, room)}"
         lines.append(line.rstrip())
     return lines

@@ -1,5 +1,6 @@
 """`charrnn write`: a person and the model write a text together."""
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from charrnn.cli.glyphs import bar, glyph, named, visible
+from charrnn.cli.glyphs import bar, columns, ending, fitted, fitting, glyph, named, visible
 from charrnn.cli.options import checkpoints_option, load_model, run_argument, shown, warn_of_unknown
 from charrnn.errors import ConfigError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 By = Literal["character", "word"]
 _MOST_LINES = 8
 _BAR = 20
+_HELP = ["digit takes", "or type, Enter", "Backspace undoes", "Ctrl-D leaves"]
 
 
 @dataclass(frozen=True)
@@ -144,16 +146,13 @@ def ask(text: str, offers: "list[Guess]", input: "Input | None", output: "Output
 
 def tail_of(text: str, width: int) -> str:
     """The last lines of a text, as far as they fit above the offers."""
-    lines = [visible(line) for line in text.split("\n")]
     kept: list[str] = []
-    room = _MOST_LINES * max(width, 1)
-    for line in reversed(lines[-_MOST_LINES:]):
-        if len(line) > room:
-            kept.insert(0, "…" + line[1 - room :] if room > 1 else "…")
-            break
-        kept.insert(0, line)
-        room -= max(width, len(line))
-        if room <= 0:
+    rows = _MOST_LINES
+    for line in reversed(text.split("\n")[-_MOST_LINES:]):
+        shown = ending(visible(line[-rows * width - 1 :]), rows * width)
+        kept.insert(0, shown)
+        rows -= max(1, math.ceil(columns(shown) / width))
+        if rows <= 0:
             break
     return "\n".join(kept)
 
@@ -161,14 +160,13 @@ def tail_of(text: str, width: int) -> str:
 def offered(offers: "list[Guess]", width: int) -> "StyleAndTextTuples":
     """The offers, one a line, with their probabilities, and how to take them."""
     labels = [label_of(offer.text) for offer in offers]
-    column = min(max(map(len, labels), default=1), max(4, width - 14))
+    column = min(max(map(columns, labels), default=1), max(4, width - 14))
     room = max(0, min(_BAR, width - column - 14))
     parts: StyleAndTextTuples = []
     for number, (label, offer) in enumerate(zip(labels, offers, strict=True), 1):
-        parts.append(("", f"{number}  {label[:column]:{column}} {100 * offer.probability:5.1f} % "))
+        parts.append(("", f"{number}  {fitted(label, column)} {100 * offer.probability:5.1f} % "))
         parts.append(("class:bar", bar(offer.probability, room) + "\n"))
-    help_line = "digit takes · or type, Enter · Backspace undoes · Ctrl-D leaves"
-    return [*parts, ("class:help", help_line[:width])]
+    return [*parts, ("class:help", fitting(_HELP, width))]
 
 
 def label_of(text: str) -> str:

@@ -14,11 +14,12 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 import charrnn.cli.complete.prompt as prompt_module
-from charrnn.cli.complete.commands import COMMANDS, as_text, is_command, is_known_command, obey
+from charrnn.cli.complete.commands import COMMANDS, as_text, help_for, is_command, is_known_command, obey
 from charrnn.cli.complete.forecast import Forecast, Forecaster, Question, forecast, until_line_end
-from charrnn.cli.complete.prompt import Prompt, alternatives, fitting
+from charrnn.cli.complete.prompt import Prompt, alternatives
 from charrnn.cli.complete.session import Session, Turn
 from charrnn.cli.complete.terminal import Terminal
+from charrnn.cli.glyphs import fitting
 from charrnn.errors import ConfigError
 from charrnn.reader import Guess
 
@@ -86,7 +87,7 @@ COMMAND_LINES = [
     ("/load letters", "", "load"), ("/load", "/load RUN", ""),
     ("/save a b.txt", "", "save"), ("/save", "/save FILE", ""),
     ("/retry", "", "retry"), ("/undo", "back to: ...Once upon", ""), ("/clear", "a new text", ""),
-    ("/help", "Alt-Enter", ""), ("/bye", "", "leave"), ("/quit", "", "leave"),
+    ("/help", "", "help"), ("/bye", "", "leave"), ("/quit", "", "leave"),
     ("/undo it", "takes nothing after it", ""),
     ("/nonsense", "/nonsense: no such command", ""), ("/", "/: no such command", ""),
 ]  # fmt: skip
@@ -103,7 +104,13 @@ def test_commands_at_the_beginning_have_nothing_to_take_back() -> None:
     assert obey("/undo", Session()).say == "nothing to undo"
     assert obey("/retry", Session()).say == "nothing to retry yet"
     assert obey("/save a b.txt", ONCE).argument == "a b.txt"
-    assert all(command in obey("/help", ONCE).say for command in COMMANDS)
+
+
+@pytest.mark.parametrize("width", [44, 80])
+def test_the_help_names_every_command_and_fits(width: int) -> None:
+    lines = help_for(width).split("\n")
+    assert max(map(len, lines)) <= width and len(lines) < 40
+    assert {line.split()[0] for line in lines} >= {*COMMANDS, "Alt-Enter", "//..."}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +249,7 @@ def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys
 
 def test_as_a_person_runs_it(open_terminal: Callable[..., Any]) -> None:
     terminal = open_terminal("complete", "letters", "--length", "1000000", "--ignore-eos")
-    terminal.expect("/help lists the keys")
+    terminal.expect("/help lists keys")
     terminal.expect("temp 0.8")
     terminal.send("abc")
     terminal.expect("bits/char")  # only what changes is written, so no more than this is sure

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from charrnn.cli.glyphs import glyph, named, percent, visible
+from charrnn.cli.glyphs import columns, ending, fitted, fitting, glyph, named, percent, visible
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,17 @@ def test_spaces_stay_in_a_text() -> None:
     assert visible("e\u0301 \n\u0301 नमस्ते") == "e\u0301 ↵◌\u0301 नमस्ते"
     assert visible("\u200da\u200cb👩\u200d👧\u202e") == "<U+200D>a\u200cb👩\u200d👧<U+202E>"
     assert (named(""), named(" "), named("a")) == ("end of text", "space", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "end"),
+    [("abc", 3, "abc"), ("abcd", 3, "…cd"), ("日本語文字", 10, "日本語文字"), ("日本語文字", 9, "…本語文字"),
+     ("日本語文字", 4, "…字"), ("ab", 1, "…"), ("e\u0301" * 9, 9, "e\u0301" * 9)],
+)  # fmt: skip
+def test_wide_signs_take_two_columns(text: str, width: int, end: str) -> None:
+    assert ending(text, width) == end and columns(end) <= width
+    assert columns(fitted(text, width)) == width
+    assert columns(fitting([text, text, "x"], 7)) <= 7
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`charrnn complete`: type, and the model goes on."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from charrnn.cli.complete.commands import Outcome, as_text, is_command, is_known_command, obey
+from charrnn.cli.complete.commands import Outcome, as_text, help_for, is_command, is_known_command, obey
 from charrnn.cli.complete.session import LENGTH, Session, Turn
 from charrnn.cli.options import (
     checkpoints_option,
@@ -72,6 +73,8 @@ def carry_out(outcome: Outcome, model: Any, checkpoints: Path) -> Any:
                 text = outcome.session.everything
                 Path(outcome.argument).write_text(text, "utf-8", errors="replace")
                 say = f"{outcome.argument}: {len(text):,} characters"
+            case "help":
+                say = help_for(shutil.get_terminal_size().columns)
             case "show":
                 say = "\n".join([describe(model), *outcome.session.shown_settings()])
     except CharrnnError as error:

@@ -1,12 +1,13 @@
 """The `/` commands of the prompt: what a line asks for, without doing it."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
 from charrnn.cli.complete.session import Session
 from charrnn.errors import ConfigError
 
-Deed = Literal["", "retry", "load", "save", "show", "leave"]
+Deed = Literal["", "retry", "load", "save", "show", "help", "leave"]
 
 COMMANDS = {
     "/set": ("NAME VALUE", "change a sampling option, such as /set temperature 0.6; VALUE none is its default"),
@@ -30,11 +31,17 @@ _KEYS = (
     ("Ctrl-C", "stop the model; clear the line"),
     ("Ctrl-D", "leave"),
 )
-HELP = "\n".join(
-    [f"  {key:16} {what}" for key, what in _KEYS]
-    + [f"  {f'{name} {value}':16} {what}" for name, (value, what) in COMMANDS.items()]
-    + [f"  {'//...':16} a text that begins with a slash"]
-)
+_COLUMN = 19
+
+
+def help_for(width: int) -> str:
+    """The keys and the commands, in so many columns."""
+    rows = [*_KEYS, *((f"{name} {value}", what) for name, (value, what) in COMMANDS.items())]
+    rows.append(("//...", "a text that begins with a slash"))
+    return "\n".join(
+        textwrap.fill(f"  {key:{_COLUMN - 3}} {what}", max(width, 2 * _COLUMN), subsequent_indent=" " * _COLUMN)
+        for key, what in rows
+    )
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ def obey(line: str, session: Session) -> Outcome:
         case "/retry":
             return Outcome(session, deed="retry") if session.turns else Outcome(session, "nothing to retry yet")
         case "/help":
-            return Outcome(session, HELP)
+            return Outcome(session, deed="help")
         case "/load":
             return Outcome(session, deed="load", argument=argument)
         case "/save":

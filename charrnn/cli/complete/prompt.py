@@ -16,7 +16,7 @@ from prompt_toolkit.styles import Style
 
 from charrnn.cli.complete.commands import is_command
 from charrnn.cli.complete.forecast import Forecast, Forecaster, Question
-from charrnn.cli.glyphs import END, NEWLINE, percent, visible
+from charrnn.cli.glyphs import END, NEWLINE, columns, ending, fitting, percent, visible
 from charrnn.reader import Reader
 
 _STYLE = Style.from_dict({
@@ -81,9 +81,9 @@ class Prompt:
         self.forecaster.close()
 
     def _message(self) -> StyleAndTextTuples:
-        line = visible(self._before.rsplit("\n", 1)[-1])
         room = max(8, get_app().output.get_size().columns // 2)
-        tail = line if len(line) <= room else "…" + line[1 - room :]
+        line = visible(self._before.rsplit("\n", 1)[-1][-room - 1 :])
+        tail = ending(line, room)
         return [("class:before", tail)] if tail else [("class:before", "> ")]
 
     def _changed(self, buffer: Buffer) -> None:
@@ -156,27 +156,17 @@ class Prompt:
         return parts
 
 
-def fitting(parts: list[str], width: int) -> str:
-    """As many of the parts, from the first on, as fit in the width."""
-    line = parts[0][:width]
-    for part in parts[1:]:
-        if len(line) + 3 + len(part) > width:
-            break
-        line += f" · {part}"
-    return line
-
-
 def alternatives(forecast: Forecast, chosen: int, width: int) -> StyleAndTextTuples:
     """The next words and their probabilities in one row, the chosen one marked; the row begins where it is seen."""
     labels = [f" {visible(word.text.strip(' ')) or END} {percent(word.probability)} " for word in forecast.words]
     first = 0
-    while first < chosen and sum(len(label) for label in labels[first : chosen + 1]) > width:
+    while first < chosen and sum(columns(label) for label in labels[first : chosen + 1]) > width:
         first += 1
     row: StyleAndTextTuples = []
     used = 0
     for number, label in enumerate(labels[first:], first):
-        if used + len(label) > width:
+        if used + columns(label) > width:
             break
         row.append(("class:chosen" if number == chosen else "", label))
-        used += len(label)
+        used += columns(label)
     return row

@@ -1,7 +1,10 @@
 """The loop at a terminal: ask, obey or draw, and again."""
 
+import sys
+import termios
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,22 @@ from charrnn.cli.options import describe
 from charrnn.config import SampleConfig
 from charrnn.errors import CharrnnError
 from charrnn.text.corpus import usable_cache_folder
+
+
+@contextmanager
+def keys_unseen() -> Iterator[None]:
+    """What is typed meanwhile is kept for the prompt, and not shown in the middle of the text."""
+    try:
+        before = termios.tcgetattr(sys.stdin)
+    except (termios.error, ValueError):  # no terminal to speak of
+        yield
+        return
+    unseen = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, unseen)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 class Terminal:
@@ -70,7 +89,7 @@ class Terminal:
 
     def run(self) -> None:
         """Until Ctrl-D or /bye."""
-        click.echo(f"{describe(self.model)} · /help lists the keys and commands, Ctrl-D leaves", err=True)
+        click.echo(f"{describe(self.model)}\n/help lists keys and commands, Ctrl-D leaves", err=True)
         try:
             while True:
                 with suppress(KeyboardInterrupt):  # Ctrl-C clears the line, or stops what is being done
@@ -78,8 +97,9 @@ class Terminal:
                         line = self._prompt.ask(self.session.text)
                     except EOFError:
                         return
-                    if not self._take(line):
-                        return
+                    with keys_unseen():
+                        if not self._take(line):
+                            return
         finally:
             self._close()
 
