@@ -59,7 +59,9 @@ class _Loop:
             yield from self._validate()  # what it starts from is the first to be the best
         reason = ""
         while not reason:
-            reason = "" if begins else self._reason_to_end()  # one call at least, however long compiling took
+            reason = self._reason_to_end()
+            if begins and reason == "budget":  # one call at least, however long compiling took
+                reason = ""
             begins = False
             if not reason:
                 yield from self._train()
