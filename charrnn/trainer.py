@@ -137,6 +137,7 @@ def start(
         if not go_on(folder.name, step):
             break
         folder, lock, more = locked(folder)
+        folder.write_config(dataclasses.replace(folder.config(), corpus=config.corpus))  # the text may have moved
         return Job(dataclasses.replace(task, folder=folder), prepared, (*notes, *more), True, lock)
     folder, lock = create_run(corpus, run, checkpoints, config, vocabulary)
     return Job(dataclasses.replace(task, folder=folder), prepared, tuple(notes), False, lock)

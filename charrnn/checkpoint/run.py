@@ -1,9 +1,10 @@
 """One run folder: its configuration, its metrics, its exact training states and its best weights."""
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,8 @@ class RunFolder:
 
     def metrics(self, after: int = 0) -> list[dict[str, Any]]:
         """The events after the first `after`; lines that are damaged or were cut short are left out."""
-        return [event for line in self._metrics_lines()[after:] if (event := _event(line)) is not None]
+        lines = itertools.islice(self._metrics_lines(), after, None)
+        return [event for line in lines if (event := _event(line)) is not None]
 
     def truncate_metrics(self, count: int) -> int:
         """Keep the first `count` lines, to the byte; the others a resumed run will write again.
@@ -213,17 +215,17 @@ class RunFolder:
         Returns how many of those are missing or damaged.
         """
         self._check_ours()
-        kept = self._metrics_lines()[:count]
+        kept = list(itertools.islice(self._metrics_lines(), count))
         files.replace(self.metrics_path, b"".join(kept))
         return count - sum(_event(line) is not None for line in kept)
 
-    def _metrics_lines(self) -> list[bytes]:
+    def _metrics_lines(self) -> Iterator[bytes]:
         """The whole lines of the metrics. Raises CheckpointError when they cannot be read."""
         try:
             with self.metrics_path.open("rb") as file:
-                return [line for line in file if line.endswith(b"\n")]
+                yield from (line for line in file if line.endswith(b"\n"))
         except FileNotFoundError:
-            return []
+            return
         except OSError as error:
             raise CheckpointError(f"{self.metrics_path}: cannot be read ({error.strerror})") from error
 

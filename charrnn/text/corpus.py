@@ -133,7 +133,8 @@ def prepare(
         advice = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             needed = sum(path.stat().st_size for path in files)
-            room = f"it needs about {needed:,} bytes and {shutil.disk_usage(cache).free:,} are free; " if needed else ""
+            there = next(place for place in (cache, *cache.absolute().parents) if place.exists())
+            room = f"it needs about {needed:,} bytes and {shutil.disk_usage(there).free:,} are free; " if needed else ""
             advice = f"; {room}make room, or name another folder in CHARRNN_CACHE"
         raise StorageError(
             f"{error.filename or cache}: cannot prepare the corpus ({error.strerror}){advice}"

@@ -154,7 +154,7 @@ def test_the_defaults_suit_what_is_nearly_known(old_run: Job, tmp_path: Path) ->
 def test_a_run_stopped_before_its_first_step_is_not_validated_twice(old_run: Job, tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text(ADAPTED_TEXT, "utf-8")
     call = {"run": "adapted", "checkpoints": tmp_path, "init_from": old_run.task.folder.path, "steps": 2,
-            "documents": "file", "sample_every": 0}  # fmt: skip
+            "documents": "file", "sample_every": 0, "eval_every": 2}  # fmt: skip
     for stopped in (True, False):
         job = start((str(tmp_path / "new.txt"),), **call)
         validated: list[loop.Validated] = []
