@@ -45,25 +45,27 @@ def speed_of(cell: str, layers: int, hidden: int, batch: int, window: int) -> fl
     return known[name]
 
 
-def trial(settings: dict[str, Any]) -> float:
+def trial(source: str, settings: dict[str, Any]) -> float:
     """Nats per character of held-out text after a training of so many steps, its best."""
-    source = settings["text"]
     options = {
         "cell": settings["cell"], "layers": settings["layers"], "hidden": settings["hidden"],
         "batch-size": settings["batch"], "seq-length": settings["window"], "learning-rate": settings["rate"],
         "dropout": settings["dropout"], "steps": settings["steps"], "seed": settings["seed"],
         "eval-every": max(1, settings["steps"] // 4),
     }  # fmt: skip
+    if "--weight-drop" not in settings["extra"]:
+        options["weight-drop"] = 0
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     with tempfile.TemporaryDirectory() as folder:
         charrnn = (sys.executable, "-m", "charrnn")
-        run(*charrnn, "train", source, "--quiet", *words, *settings["extra"].split(), cwd=Path(folder))
+        path = str(Path(source).absolute()) if Path(source).exists() else source
+        run(*charrnn, "train", path, "--quiet", *words, *settings["extra"].split(), cwd=Path(folder))
         facts = json.loads(run(*charrnn, "runs", "--json", cwd=Path(folder)).output.splitlines()[-1])
     return facts["bits_per_character"] * NATS
 
 
-def trials(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every combination that was asked for."""
+def trials(arguments: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
+    """Every combination that was asked for: the text's source and the settings, which hold its name alone."""
     made = []
     for text, seconds, hidden, dropout, scale, seed in itertools.product(
         arguments.texts, arguments.seconds, arguments.hidden, arguments.dropout, arguments.rate, range(arguments.seeds)
@@ -71,7 +73,7 @@ def trials(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         shape = (arguments.cell, arguments.layers, hidden, arguments.batch, arguments.window)
         steps = round(seconds * speed_of(*shape) / (arguments.batch * arguments.window))
         settings = (*shape, round(rate_for(hidden) * scale, 6), dropout, arguments.extra, steps, seed)
-        made.append({"seconds": seconds, **dict(zip(KEY, (text, *settings), strict=True))})
+        made.append((text, {"seconds": seconds, **dict(zip(KEY, (Path(text).name, *settings), strict=True))}))
     return made
 
 
@@ -83,7 +85,7 @@ def table(records: list[dict[str, Any]]) -> str:
     for record in sorted(records, key=lambda record: (record["text"], record["seconds"], record["nats"])):
         network = f"{record['cell']} {record['layers']}x{record['hidden']}"
         lines.append(
-            f"{Path(record['text']).name:20} {record['seconds']:7g} {network:16} "
+            f"{record['text']:20} {record['seconds']:7g} {network:16} "
             f"{record['batch']:>3}x{record['window']:<3} {record['rate']:7g} {record['dropout']:7g} "
             f"{record['steps']:6} {record['seed']:4} {record['nats']:7.4f}  {record['extra']}".rstrip()
         )
@@ -107,10 +109,10 @@ def main() -> None:
     arguments = parser.parse_args()
     records = [json.loads(line) for line in TRIALS.read_text().splitlines()] if TRIALS.exists() else []
     done = {tuple(record[name] for name in KEY) for record in records}
-    for settings in trials(arguments):
+    for source, settings in trials(arguments):
         if tuple(settings[name] for name in KEY) in done:
             continue
-        records.append({**settings, "nats": round(trial(settings), 4)})
+        records.append({**settings, "nats": round(trial(source, settings), 4)})
         print(json.dumps(records[-1]), flush=True)
         with TRIALS.open("a") as file:
             file.write(json.dumps(records[-1]) + "\n")
