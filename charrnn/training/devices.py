@@ -1,5 +1,6 @@
 """What the machine can do, as far as training must know it."""
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -37,10 +38,10 @@ def keep_compiled_programs() -> None:
     was killed, cannot be read. It is compiled then, as without a cache, and there is nothing to warn of.
     """
     folder = usable_cache_folder() / "compiled"
-    if folder.is_dir():
+    with contextlib.suppress(OSError):  # not there yet, or another process tidies it too
         for entry in os.scandir(folder):
             if not entry.stat().st_size:  # begun and not written, as on a full disk: it would stay so
-                Path(entry).unlink(missing_ok=True)
+                os.unlink(entry)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
