@@ -129,6 +129,9 @@ class TrainingConfig:
         return any(budget is not None for budget in (self.epochs, self.steps, self.minutes))
 
 
+WIDEST_BEAM = 10_000
+
+
 @dataclass(frozen=True)
 class SampleConfig:
     """How text is drawn from a model."""

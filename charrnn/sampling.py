@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.config import ModelConfig, SampleConfig, from_options
+from charrnn.config import WIDEST_BEAM, ModelConfig, SampleConfig, from_options
 from charrnn.errors import ConfigError
 from charrnn.generation import beam
 from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty, Stop
@@ -66,8 +66,8 @@ class Sampler:
 
     def beam(self, prompt: str, width: int, n: int, options: dict[str, Any]) -> list[Sample]:
         """The `n` best continuations that a search of that width finds, by their mean log-probability a character."""
-        if not 1 <= width <= 10_000:
-            raise ConfigError(f"--beam must be from 1 to 10,000, not {width:,}")
+        if not 1 <= width <= WIDEST_BEAM:
+            raise ConfigError(f"--beam must be from 1 to {WIDEST_BEAM:,}, not {width:,}")
         if n > width:
             raise ConfigError(f"--beam {width} finds at most {width} texts, not --n {n}")
         config, _ = sample_config({"temperature": 0.0, **options})

@@ -10,6 +10,7 @@ import click
 
 from charrnn.cli.glyphs import bar, columns, fitted, glyph, named
 from charrnn.cli.options import checkpoints_option, load_model, warn_of_unknown
+from charrnn.config import SampleConfig, from_options
 
 
 @click.command("next")
@@ -23,11 +24,10 @@ from charrnn.cli.options import checkpoints_option, load_model, warn_of_unknown
     "--temp",
     "--temperature",
     "temperature",
-    type=click.FloatRange(0, 1e9),
+    type=float,
     default=1.0,
-    show_default=True,
     metavar="X",
-    help="The distribution as --temp of sample makes it; 1 is the model's own.",
+    help="The distribution as --temp of sample makes it; 1 is the model's own.  [default: 1; 0<=x<=1e+09]",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a character, for programs.")  # fmt: skip
 def next_(prompt: str, run: str | None, checkpoints: Path, top: int, temperature: float, as_json: bool) -> None:
@@ -35,8 +35,7 @@ def next_(prompt: str, run: str | None, checkpoints: Path, top: int, temperature
 
     Without PROMPT: how a text may begin. With -: after the text on the standard input.
     """
-    if temperature != temperature:
-        raise click.BadParameter("nan is not a temperature", param_hint="--temp")
+    from_options(SampleConfig, {"temperature": temperature})
     model = load_model(run, checkpoints)
     if prompt == "-":
         prompt = sys.stdin.read()

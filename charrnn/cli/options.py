@@ -1,7 +1,7 @@
 """Options made from the configurations' fields, and the few that several commands share."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +9,31 @@ import click
 
 from charrnn.fields import flag_of, value_types
 
+NOTHING: Mapping[str, Any] = {}
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def config_options(config_class: type, *, leave_out: tuple[str, ...] = ()) -> Decorator:
-    """One option a field but those left out. Not given is None: defaults and bounds stay in the configuration."""
+def config_options(
+    config_class: type, *, leave_out: tuple[str, ...] = (), defaults: Mapping[str, Any] = NOTHING
+) -> Decorator:
+    """One option a field but those left out. Not given is None: defaults and bounds stay in the configuration.
+
+    `defaults` are told in place of the configuration's, where a command has its own.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         types = value_types(config_class)
         for field in reversed(dataclasses.fields(config_class)):
             plain, choices, _ = types[field.name]
             if field.name not in leave_out:
-                command = _option(field, plain, choices)(command)
+                default = defaults.get(field.name, field.default)
+                command = _option(field, plain, choices, default)(command)
         return command
 
     return decorate
 
 
-def _option(field: dataclasses.Field[Any], plain: type, choices: tuple[str, ...]) -> Decorator:
+def _option(field: dataclasses.Field[Any], plain: type, choices: tuple[str, ...], default: Any) -> Decorator:
     names = dict.fromkeys([flag_of(field), "--" + field.name.replace("_", "-")])
     text = field.metadata["help"]
     if plain is bool:
@@ -34,11 +41,26 @@ def _option(field: dataclasses.Field[Any], plain: type, choices: tuple[str, ...]
     if plain is tuple:
         metavar = field.metadata["metavar"]
         return click.option(*names, field.name, type=str, multiple=True, default=None, help=text, metavar=metavar)
-    if field.default not in (None, ""):
-        text += f"  [default: {field.default:g}]" if plain in (int, float) else f"  [default: {field.default}]"
+    facts = [f"default: {_number(default) if plain in (int, float) else default}"] if default not in (None, "") else []
+    facts += [bounds] if (bounds := bounds_of(field)) else []
+    text += f"  [{'; '.join(facts)}]" if facts else ""
     kind = click.Choice(choices) if choices else plain
     metavar = field.metadata["metavar"] or {int: "N", float: "X", str: None}.get(plain)
     return click.option(*names, field.name, type=kind, default=None, help=text, metavar=None if choices else metavar)
+
+
+def bounds_of(field: dataclasses.Field[Any]) -> str:
+    """The bounds of a field's value as Click tells them, such as `0<x<=1`; "" where there are none."""
+    low, high, above, below = (field.metadata[key] for key in ("minimum", "maximum", "above", "below"))
+    left = f"{_number(low)}<=" if low is not None else f"{_number(above)}<" if above is not None else ""
+    right = f"<={_number(high)}" if high is not None else f"<{_number(below)}" if below is not None else ""
+    if left and not right:
+        return f"x>{'=' * (low is not None)}{left.rstrip('<=')}"
+    return f"{left}x{right}" if right else ""
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 checkpoints_option = click.option(

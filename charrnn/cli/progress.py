@@ -36,6 +36,7 @@ class Working:
         self._bar = Progress(*columns, console=console, transient=True, expand=True)
         self._task = self._bar.add_task(what, total=None)
         self._terminal, self._shown, self._line_begun = console.is_terminal, False, False
+        self._total: int | None = None
         self._quiet_since = time.monotonic()
         self._lock, self._over = threading.Lock(), threading.Event()
 
@@ -53,12 +54,12 @@ class Working:
         self._bar.update(self._task, completed=done, total=total)
 
     def expect(self, total: int) -> None:
-        """So much is to be done in all."""
-        self._bar.update(self._task, total=total)
+        """So much is to be done in all. (Until some of it is, the bar just moves.)"""
+        self._total = total
 
     def advance(self, by: int = 1) -> None:
         """So much more is done."""
-        self._bar.advance(self._task, by)
+        self._bar.update(self._task, advance=by, total=self._total)
 
     def clear(self, text: str) -> None:
         """Give way to a text that is about to be written to the same terminal."""

@@ -14,7 +14,7 @@ import click
 
 from charrnn.cli.options import checkpoints_option, config_options, load_model, run_argument, shown, warn_of_unknown
 from charrnn.cli.progress import Working
-from charrnn.config import SampleConfig, from_options
+from charrnn.config import WIDEST_BEAM, SampleConfig, from_options
 from charrnn.errors import ConfigError
 
 _FEW = 1000
@@ -40,10 +40,13 @@ def _temperatures(context: click.Context, parameter: click.Parameter, value: str
 @click.option("--n", type=click.IntRange(0), default=1, metavar="N", show_default=True, help="How many texts to draw.")
 @click.option(
     "--temp", "--temperature", "temperatures", metavar="X[,X...]", callback=_temperatures,
-    help="0 always takes the likeliest character; higher is wilder. Several draw a block each.  [default: 0.8]",
+    help="0 always takes the likeliest character; higher is wilder. Several draw a block each.  "
+         "[default: 0.8; 0<=x<=1e+09]",
 )  # fmt: skip
 @click.option("--greedy", is_flag=True, help="The same as --temp 0.")
-@click.option("--beam", type=click.IntRange(1), metavar="N", help="Search for the likeliest text with N beams.")
+@click.option(
+    "--beam", type=click.IntRange(1, WIDEST_BEAM), metavar="N", help="Search for the likeliest text with N beams."
+)
 @click.option("--unique", is_flag=True, help="Drop texts that were drawn before, and draw others.")
 @click.option("--novel", is_flag=True, help="Drop texts that stand in the corpus, and draw others.")
 @click.option("--novelty", is_flag=True, help="Say what share of the texts' runs of 20 characters the corpus has.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 By = Literal["character", "word"]
 _MOST_LINES = 8
 _BAR = 20
-_HELP = ["digit takes", "or type, Enter", "Backspace undoes", "Ctrl-D leaves"]
+_HELP = ["digit takes", "Backspace undoes", "Ctrl-D ends", "or type, then Enter"]
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def test_show_has_digits_where_there_are_no_colours(charrnn: Callable[..., Resul
 def test_show_colours_a_terminal(charrnn: Callable[..., Result], file: Path) -> None:
     done = charrnn("score", "letters", "-", "--show", stdin="abc\x07☃\n", FORCE_COLOR="1")
     assert "\x1b[" in done.stdout and "␇" in done.stdout and "\x07" not in done.stdout
-    assert "under 1" in done.stdout and "7 and more" in done.stdout
+    assert " <1 " in done.stdout and " 7+ " in done.stdout
     assert [level_of(bits) for bits in (0.0, 0.99, 1.0, 3.9, 6.9, 7.0, math.inf)] == [0, 0, 1, 2, 3, 4, 4]
 
 

@@ -27,7 +27,7 @@ from charrnn.errors import CharrnnError
 @click.command()
 @run_argument
 @checkpoints_option
-@config_options(SampleConfig)
+@config_options(SampleConfig, defaults={"length": LENGTH})
 def complete(run: str | None, checkpoints: Path, **options: Any) -> None:
     """Type the beginning of a text and RUN (the newest when not given) goes on from it.
 

@@ -133,7 +133,7 @@ def _legend(plain: bool) -> Text:
         return Text("(below each character its surprise in bits, 9 for more)")
     legend, low = Text("bits: "), 0.0
     for bound, style in LEVELS:
-        name = f" {low:g} and more " if bound == math.inf else f" under {bound:g} "
+        name = f" {low:g}+ " if bound == math.inf else f" <{bound:g} "
         legend.append(name, style or None)
         low = bound
     return legend
