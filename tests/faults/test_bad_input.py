@@ -1,7 +1,6 @@
 """Whatever a person feeds the program, they get an answer in plain words: one line and an exit code."""
 
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,14 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 import charrnn
-from charrnn.checkpoint import RunFolder
 from charrnn.cli.main import cli
 from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.errors import CharrnnError, CorpusError, StorageError, TrainingError
+from charrnn.errors import CharrnnError, CorpusError, TrainingError
 from charrnn.text.corpus import prepare
 from charrnn.text.selection import split, vocabulary_of
 from charrnn.trainer import start
-from charrnn.training import events, loop, memory
+from charrnn.training import loop, memory
 from charrnn.training.recipe import resolve
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
@@ -260,7 +258,7 @@ EVERY: list[tuple[tuple[str, ...], int, str]] = [
     (("complete", "rhyme", "--length", "-1"), 2, "--length must be at least 0"),
     (("next", "a", "--run", "nosuch"), 2, "no run called nosuch"),
     (("next", "a", "--top", "0"), 2, "not in the range"),
-    (("next", "a", "--temp", "nan"), 2, "nan is not a temperature"),
+    (("next", "a", "--temp", "nan"), 2, "--temp must be a finite number"),
     (("write", "rhyme"), 2, "needs a terminal to type in"),
     (("show", "nosuch"), 2, "no run called nosuch"),
     (("show", "checkpoints/rhyme/model.safetensors"), 2, "`show` wants a run folder"),
@@ -304,71 +302,6 @@ def test_a_folder_that_may_not_be_written_to(place: Path, monkeypatch: pytest.Mo
     )  # root may write anywhere
     code, said = run("train", "rhyme.txt", *FAST)
     assert code == 1 and "checkpoints: " in said and "may not be written to" in said and "--checkpoints DIR" in said
-
-
-def test_a_run_folder_that_vanishes(place: Path) -> None:
-    (place / "rhyme.txt").write_text(TEXT)
-    job = start(("rhyme.txt",), hidden_size=8, seq_length=8, batch_size=2, steps=500, checkpoint_every=0.0,
-                precision="float32", dropout=0.0, embedding_size=0)  # fmt: skip
-    with pytest.raises(StorageError, match=r"checkpoints/rhyme: cannot be written \(it was moved, removed"):
-        for event in job.events():
-            if isinstance(event, events.Trained) and not (place / "elsewhere").exists():
-                job.task.folder.path.rename(place / "elsewhere")
-                another, lock = RunFolder.create(place / "checkpoints", "rhyme", job.task.config, job.task.vocabulary)
-    lock.release()
-    assert another.metrics() == [] and another.steps() == []  # a new run of that name is another's
-
-
-@pytest.fixture
-def short(trained: Path, place: Path) -> RunFolder:
-    """A run of 40 steps with a save in the middle and an end to come."""
-    (place / "rhyme.txt").write_text(TEXT)
-    job = start(("rhyme.txt",), hidden_size=8, seq_length=8, batch_size=2, steps=40, eval_every=20, sample_every=0,
-                precision="float32", dropout=0.0, embedding_size=0, reset_rate=0.0)  # fmt: skip
-    list(job.events())
-    return RunFolder(job.task.folder.path)
-
-
-def warnings_of(name: str, **options: Any) -> list[str]:
-    """What resuming a run warns of."""
-    job = start((), run=name, resume=True, **options)
-    return [event.text for event in job.events() if isinstance(event, events.Warned)]
-
-
-def test_what_is_missing_from_a_run_is_told_on_resume(short: RunFolder) -> None:
-    whole = short.metrics()
-    lines = short.metrics_path.read_bytes().splitlines(keepends=True)
-    assert warnings_of("rhyme") == [] and short.metrics() == whole
-    short.metrics_path.write_bytes(b"".join([lines[0], b"{nonsense\n", *lines[2:], lines[-1]]))
-    (told,) = warnings_of("rhyme")
-    assert "metrics.jsonl: 1 of its 6 lines are missing or damaged" in told
-    assert short.metrics() == [whole[0], *whole[2:]]  # the line too many is cut, the damaged one counted
-    short.metrics_path.unlink()
-    (told,) = warnings_of("rhyme")
-    assert "6 of its 6 lines" in told
-
-
-def test_a_run_whose_steps_were_removed_says_that_it_begins_anew(short: RunFolder) -> None:
-    shutil.rmtree(short.path / "steps")
-    (told,) = warnings_of("rhyme", steps=20)
-    assert "its steps were removed: it begins anew" in told and short.steps() == [20]
-    assert [event["step"] for event in short.metrics()] == [16, 20, 20]
-
-
-def test_a_text_that_moved_is_the_same_text(short: RunFolder, place: Path) -> None:
-    (place / "elsewhere").mkdir()
-    moved = (place / "rhyme.txt").rename(place / "elsewhere" / "rhyme.txt")
-    with pytest.raises(CorpusError, match="no such file"):
-        start((), run="rhyme", resume=True)
-    start((str(moved),), run="rhyme", resume=True, steps=45).lock.release()
-    assert warnings_of("rhyme") == [] and short.steps()[-1] == 45  # from where it lies now
-    back = moved.rename(place / "again.txt")
-    begun = start((str(back),), run="two", steps=45, documents="file")
-    begun.lock.release()
-    job = start((str(back.rename(moved)),), run="two", steps=45, documents="file")  # the same command, moved
-    job.lock.release()
-    assert job.resume and job.task.made_from == begun.task.made_from
-    assert job.task.folder.config().corpus == (str(moved),) != begun.task.config.corpus
 
 
 def test_no_memory_for_a_batch_names_one_that_fits(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
