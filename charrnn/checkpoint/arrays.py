@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.checkpoint.reading import open_file
 from charrnn.errors import CharrnnError, CheckpointError
 
 _DTYPES = {
@@ -32,7 +33,7 @@ def read_arrays(
     """
     from safetensors import SafetensorError, safe_open
 
-    path.open("rb").close()  # raises the usual errors, where safetensors has its own
+    open_file(path).close()  # raises the usual errors, where safetensors has its own
     try:
         with safe_open(path, "numpy") as opened:
             metadata = opened.metadata() or {}

@@ -11,6 +11,7 @@ from typing import Any
 
 from charrnn.checkpoint import files, steps
 from charrnn.checkpoint.lock import Lock
+from charrnn.checkpoint.reading import open_file
 from charrnn.checkpoint.steps import Read, SavedStep
 from charrnn.checkpoint.weights import WEIGHTS, check_complete, write_weights
 from charrnn.config import RunConfig
@@ -105,7 +106,7 @@ class RunFolder:
     def _text(self, name: str, largest: int) -> str:
         """A file's text; no more of it is read than it can rightly hold."""
         try:
-            with (self.path / name).open("rb") as file:
+            with open_file(self.path / name) as file:
                 content = file.read(largest + 1)
             if len(content) > largest:
                 raise CheckpointError(f"larger than any {name} is")
@@ -222,7 +223,7 @@ class RunFolder:
     def _metrics_lines(self) -> Iterator[bytes]:
         """The whole lines of the metrics. Raises CheckpointError when they cannot be read."""
         try:
-            with self.metrics_path.open("rb") as file:
+            with open_file(self.metrics_path) as file:
                 yield from (line for line in file if line.endswith(b"\n"))
         except FileNotFoundError:
             return

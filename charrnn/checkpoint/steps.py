@@ -20,6 +20,7 @@ import numpy as np
 
 from charrnn.checkpoint import files
 from charrnn.checkpoint.arrays import first_line, read_arrays, serialized
+from charrnn.checkpoint.reading import open_file
 from charrnn.errors import CheckpointError, StorageError
 
 STATE, PROGRESS, MANIFEST = "state.safetensors", "progress.json", "manifest.json"
@@ -147,7 +148,7 @@ def read_json(saved: SavedStep, read_progress: Callable[[Any], Read]) -> Read:
 
 def _head(path: Path) -> bytes:
     """A JSON file of a step, no more of it than one can rightly be large."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(_LARGEST_JSON)
 
 
@@ -161,7 +162,7 @@ def _fingerprint(content: bytes) -> dict[str, Any]:
 
 
 def _fingerprint_of(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         digest = hashlib.file_digest(file, "sha256")
         return {"bytes": file.tell(), "sha256": digest.hexdigest()}
 

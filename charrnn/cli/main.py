@@ -75,7 +75,7 @@ for command in (train, sample, complete, write, score, next_, runs, show, corpor
 
 def main() -> None:
     """The entry point. An interrupt exits 130."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from XLA
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA talks to who develops it; what fails is raised
     if sys.argv[1:2] == ["train"]:
         start_again_with_huge_pages()
     _open_streams()

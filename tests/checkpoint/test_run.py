@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from charrnn.checkpoint import Lock, RunFolder, check_name, files, find_run, free_name, list_runs, load_weights
+from charrnn.checkpoint import Lock, RunFolder, check_name, files, find_run, free_name, list_runs, load_weights, run
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError, StorageError
 from charrnn.nn.network import create, named_arrays, with_arrays
@@ -242,21 +242,14 @@ def test_a_full_disk_leaves_nothing_of_a_run_that_could_not_be_made(
 
 
 def test_what_may_not_be_read_is_named(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.open
+    def refuse(path: Path) -> object:
+        raise PermissionError(13, "Permission denied")
 
-    def refuse(path: Path, *rest: object) -> object:
-        if path.name == "metrics.jsonl":
-            raise PermissionError(13, "Permission denied")
-        return real(path, *rest)
-
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(run, "open_file", refuse)
     with pytest.raises(CheckpointError, match=r"metrics.jsonl: cannot be read \(Permission denied\)"):
         folder.metrics()
 
-    def locked(path: Path) -> bool:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "is_file", locked)
+    monkeypatch.setattr(Path, "is_file", refuse)
     with pytest.raises(CheckpointError, match=r"one: cannot be read \(Permission denied\)"):
         find_run("one", folder.path.parent)
 

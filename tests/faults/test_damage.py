@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import json
+import os
 import pickle
 import random
 import shutil
@@ -22,6 +23,8 @@ from charrnn.training.progress import Progress
 
 MakeState = Callable[[int], dict[str, np.ndarray]]
 Record = Callable[[str, object, str], None]
+NAMES = ("model.safetensors", "config.json", "vocabulary.json", "metrics.jsonl", "steps/2/state.safetensors",
+         "steps/2/progress.json", "steps/2/manifest.json")  # fmt: skip
 HARM = {"pickle.find_class", "exec", "os.system", "os.exec", "os.fork", "subprocess.Popen", "marshal.loads"}
 _harm: list[str] = []
 _watching = False
@@ -206,6 +209,27 @@ def test_hostile_files(
     assert refused > tries // 2
     record("hostile files for weights, steps and JSON", tries,
            f"one line each; no code run; at most {grown / 1e6:.0f} MB above what was held before")  # fmt: skip
+
+
+@pytest.mark.parametrize("other", ["pipe", "device", "folder", "loop"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_file_is_not_waited_for(folder: RunFolder, state_of: MakeState, name: str, other: str) -> None:
+    two_steps(folder, state_of)
+    path = folder.path / name
+    path.unlink(missing_ok=True)
+    if other == "pipe":
+        os.mkfifo(path)
+    elif other == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to({"device": "/dev/zero", "loop": path.name}[other])
+    readers = {"model.safetensors": lambda: load_weights(folder.path), "config.json": folder.config,
+               "vocabulary.json": folder.vocabulary, "metrics.jsonl": folder.metrics}  # fmt: skip
+    if name not in readers:
+        return falls_back(folder, state_of)
+    with pytest.raises(CheckpointError, match=rf"{name}: cannot be read \("):
+        readers[name]()
+    return None
 
 
 def peak() -> int:
