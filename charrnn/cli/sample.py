@@ -145,9 +145,9 @@ class Job:
         try:
             first = next(stream, "")  # reading a long prompt takes its time, and the bar wants a line of its own
             for piece in chain([self.echo, first], stream):
+                last = piece or last
                 self._write(shown(piece, self.terminal))
                 self.bar.advance(len(piece))
-                last = piece or last
                 if self.novelty:
                     parts.append(piece)
         except KeyboardInterrupt:

@@ -159,9 +159,11 @@ def test_control_characters_are_shown_on_a_terminal_and_raw_in_a_pipe(place: Pat
 
 def test_an_interrupt_ends_cleanly(place: Path) -> None:
     command = [sys.executable, "-m", "charrnn", "sample", "lines", "--length", str(2**30), "--ignore-eos"]
-    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.read(100)
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None
+    drawn = process.stdout.read(100)
+    assert drawn
     process.send_signal(signal.SIGINT)
-    out, talk = process.communicate(timeout=60)
+    rest, talk = process.communicate(timeout=60)
     assert (process.returncode, b"Traceback" in talk) == (130, False), talk
-    assert out.endswith(b"\n")
+    assert (drawn + rest).endswith(b"\n")
