@@ -62,7 +62,7 @@ class Lock:
 
 def _holder(descriptor: int) -> str:
     try:
-        facts = json.loads(os.pread(descriptor, 4096, 0))
+        facts = json.loads(os.pread(descriptor, 4096, 0).decode())
         return f"process {int(facts['process'])} on {str(facts['host'])!r}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it has the lock and has not yet said who it is
         return "another process"

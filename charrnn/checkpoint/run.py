@@ -233,7 +233,7 @@ class RunFolder:
 
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        event = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
