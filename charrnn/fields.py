@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import reprlib
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from charrnn.errors import ConfigError
@@ -52,6 +53,7 @@ def value_types(config_class: type) -> dict[str, tuple[type, tuple[Any, ...], bo
     return types
 
 
+_LONGEST_NUMBER = 40
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "texts"}
 
 
@@ -67,14 +69,24 @@ def check_fields(config: Any) -> None:
         if value is None and optional:
             continue
         if choices and value not in choices:
-            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {_shown(value)}")
         if not _is_a(value, plain):
-            raise ConfigError(f"{name} must be {_KINDS[plain]}, not {value!r}")
+            raise ConfigError(f"{name} must be {_KINDS[plain]}, not {_shown(value)}")
         if plain in (int, float):
             _check_bounds(name, value, field.metadata)
         cells = field.metadata["cells"]
         if cells and value != field.default and config.cell not in cells:
             raise ConfigError(f"{name} does nothing for --cell {config.cell}; it is for {', '.join(cells)}")
+
+
+def _shown(value: Any) -> str:
+    """A value as it was given, in short: a file may hold anything."""
+    return reprlib.repr(value)
+
+
+def _number(value: float) -> str:
+    digits = f"{value:,}"
+    return digits if len(digits) <= _LONGEST_NUMBER else f"{digits[:_LONGEST_NUMBER]}..."
 
 
 def _is_a(value: Any, plain: type) -> bool:
@@ -92,10 +104,10 @@ def _check_bounds(name: str, value: float, bounds: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name} must be a finite number, not {value}")
     if low is not None and value < low:
-        raise ConfigError(f"{name} must be at least {low:g}, not {value:,}")
+        raise ConfigError(f"{name} must be at least {low:g}, not {_number(value)}")
     if high is not None and value > high:
-        raise ConfigError(f"{name} must be at most {high:,}, not {value:,}")
+        raise ConfigError(f"{name} must be at most {high:,}, not {_number(value)}")
     if above is not None and value <= above:
-        raise ConfigError(f"{name} must be greater than {above:g}, not {value:,}")
+        raise ConfigError(f"{name} must be greater than {above:g}, not {_number(value)}")
     if below is not None and value >= below:
-        raise ConfigError(f"{name} must be less than {below:g}, not {value:,}")
+        raise ConfigError(f"{name} must be less than {below:g}, not {_number(value)}")

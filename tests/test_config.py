@@ -199,7 +199,7 @@ def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], mess
 
 @pytest.mark.parametrize("value", [65_537, 1_234_567, 10**400])
 def test_refusal_shows_what_was_given(value: int) -> None:
-    with pytest.raises(ConfigError, match=f"--hidden must be at most 65,536, not {value:,}"):
+    with pytest.raises(ConfigError, match=f"--hidden must be at most 65,536, not {f"{value:,}"[:40]}"):
         validate(ModelConfig(hidden_size=value))
 
 
@@ -208,3 +208,11 @@ def test_options_that_are_none_or_ignored_keep_their_default() -> None:
     assert from_options(ModelConfig, options, ignore=["dropout"]) == ModelConfig(num_layers=3)
     with pytest.raises(ConfigError, match="--layers"):
         from_options(ModelConfig, {"num_layers": 65})
+
+
+@pytest.mark.parametrize("name", ["precision", "clip_norm", "seed"])
+def test_a_giant_value_is_shown_in_short(name: str) -> None:
+    value: Any = "9" * 5000 if name == "precision" else -(10**3000)
+    with pytest.raises(ConfigError) as caught:
+        from_options(TrainingConfig, {name: value})
+    assert len(str(caught.value)) < 300
