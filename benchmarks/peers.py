@@ -8,9 +8,9 @@ Ours is `charrnn train` with default options but the budget, as a whole process.
 - `gpt 4x128`: a Transformer of the shape and settings of nanoGPT's recipe for CPUs (4 layers, 4 heads,
   128 wide, block 64, batch 12, AdamW from 1e-3 to 1e-4 after 100 steps, no dropout).
 
-They read the ids that ours reads, split as ours splits them. Their clock starts with their process; they
-are validated ten times with the clock stopped, and the best of the ten counts. The LSTM is
-scored with its state carried along; the Transformer with windows that overlap by half, of which the
+They read the ids that ours reads, split as ours splits them. Ours pays for its start, its compilation and its
+validations; their clock starts with their first step and stops while they are validated, ten times, of
+which the best counts. The LSTM is scored with its state carried along; the Transformer with windows that overlap by half, of which the
 second halves count, so that each character is told after at least 32 others.
 """
 
@@ -33,7 +33,7 @@ STREAMS = 16
 
 
 def row_of_ids(text: str) -> tuple[Any, Any, int]:
-    """The training and the held-out ids, each a row in which a document's end is a character, and how many ids exist."""
+    """The training and the held-out ids, a document's end among them, and how many ids there are."""
     import numpy as np
 
     from charrnn.config import DataConfig
@@ -44,7 +44,8 @@ def row_of_ids(text: str) -> tuple[Any, Any, int]:
     from charrnn.text.selection import vocabulary_of
     from charrnn.training.recipe import resolve_val_fraction
 
-    corpus = prepare(resolve_sources((text,)))
+    sources, documents = resolve_sources((text,), "auto")
+    corpus = prepare(sources, documents=documents)
     parts = split_as(corpus, resolve_val_fraction(DataConfig(), corpus.characters), 0)
     vocabulary = vocabulary_of(parts.train, 1, None)
     rows = []
@@ -196,12 +197,12 @@ def learn(peer: Any, held_out: Any, clock: Callable[[], float], seconds: float) 
 
 def work(name: str, text: str, seconds: float, seed: int) -> None:
     """The process of one peer; prints what it reached."""
-    started = time.perf_counter()
     import torch
 
     torch.manual_seed(seed)
     train, held_out, vocabulary_size = row_of_ids(text)
     peer = (LSTMPeer if name == PEERS[0] else GPTPeer)(torch.from_numpy(train), vocabulary_size)
+    started = time.perf_counter()
     nats, steps = learn(peer, torch.from_numpy(held_out), lambda: time.perf_counter() - started, seconds)
     print(json.dumps({"bits": nats / math.log(2), "steps": steps}))
 

@@ -199,7 +199,7 @@ def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], mess
 
 @pytest.mark.parametrize("value", [65_537, 1_234_567, 10**400])
 def test_refusal_shows_what_was_given(value: int) -> None:
-    with pytest.raises(ConfigError, match=f"--hidden must be at most 65,536, not {f"{value:,}"[:40]}"):
+    with pytest.raises(ConfigError, match="--hidden must be at most 65,536, not " + f"{value:,}"[:40]):
         validate(ModelConfig(hidden_size=value))
 
 
