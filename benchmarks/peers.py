@@ -10,8 +10,8 @@ Ours is `charrnn train` with default options but the budget, as a whole process.
 
 They read the ids that ours reads, split as ours splits them. Ours pays for its start, its compilation and its
 validations; their clock starts with their first step and stops while they are validated, ten times, of
-which the best counts. The LSTM is scored with its state carried along; the Transformer with windows that overlap by half, of which the
-second halves count, so that each character is told after at least 32 others.
+which the best counts. The LSTM is scored with its state carried along; the Transformer with windows that
+overlap by half, of which the second halves count, so that each character is told after at least 32 others.
 """
 
 import argparse
