@@ -29,12 +29,14 @@ class Model:
     """A network with its vocabulary, and how it was made.
 
     validation: the step of these weights and their nats per character on the held-out text.
+    name: the run's, or the weights file's where it was loaded from one.
     """
 
     config: RunConfig
     vocabulary: Vocabulary
     network: Network
     validation: dict[str, Any]
+    name: str = ""
 
     def documents(self, part: Part) -> Iterator[str]:
         """The texts this model learnt from ("train"), was chosen by ("validation") or never met ("test").
@@ -102,4 +104,5 @@ def load(run: str | Path | None = None, checkpoints: str | Path = "checkpoints")
 
     Raises RunNotFoundError when there is none, CheckpointError when it cannot be read.
     """
-    return Model(*load_weights(find_run(None if run is None else str(run), Path(checkpoints), to_read=True)))
+    path = find_run(None if run is None else str(run), Path(checkpoints), to_read=True)
+    return Model(*load_weights(path), name=path.resolve().name if path.is_dir() else path.name)

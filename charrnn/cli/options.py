@@ -89,7 +89,8 @@ def describe(model: Any) -> str:
     """A model in a line."""
     shape = model.config.model
     names = ", ".join(Path(source).name for source in model.config.corpus)
-    return f"{shape.cell} {shape.num_layers}x{shape.hidden_size} on {names}"
+    name = f"{model.name}: " if model.name else ""
+    return f"{name}{shape.cell} {shape.num_layers}x{shape.hidden_size} on {names}"
 
 
 def warn_of_unknown(model: Any, prompt: str) -> None:

@@ -68,13 +68,19 @@ def sample(
 
     RUN is a name, a run folder or a model.safetensors file. One text is streamed as it is drawn;
     several are drawn side by side.
+
+    Each character is drawn by these in turn: first what may not be drawn (--allow, --forbid,
+    --ignore-eos, --regex, --min-length, --no-repeat), then --repeat-penalty, --temp, --top-k, --top-p,
+    --min-p, each on what the one before left.
     """
     show = {name: options.pop(name) for name in ("n", "no_echo", "unique", "novel", "novelty", "logprobs", "as_json")}
     beam = options.pop("beam")
     settings = {name: value for name, value in options.items() if value is not None}
     heats: list[float | None] = [0.0] if greedy else [*temperatures] if temperatures else [None]
-    if beam and temperatures:
-        raise ConfigError("--beam searches for the likeliest text; leave --temp out")
+    if greedy and temperatures:
+        raise ConfigError("--greedy is --temp 0; give one of them")
+    if beam and (temperatures or greedy):
+        raise ConfigError(f"--beam searches for the likeliest text; leave {'--greedy' if greedy else '--temp'} out")
     for heat in heats:
         from_options(SampleConfig, settings | ({} if heat is None else {"temperature": heat}))
     text = _prompt(prompt, prompt_file)

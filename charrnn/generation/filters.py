@@ -1,8 +1,9 @@
 """Filters of the next character's distribution: from logits `[B, V]` to logits.
 
-They apply in the order of `ORDER`. An id that is ruled out has the logit -inf; ids that are exactly as
-likely are kept or ruled out together. What a filter must remember of a text is an explicit *memory*,
-one row a text; the filters here remember nothing, those of `constraints.py` do.
+They apply in the order that `charrnn.sampling.filters_for` gives. An id that is ruled out has the logit
+-inf; ids that are exactly as likely are kept or ruled out together. What a filter must remember of a
+text is an explicit *memory*, one row a text; the filters here remember nothing, those of
+`constraints.py` do.
 """
 
 from dataclasses import dataclass, fields

@@ -83,7 +83,8 @@ def test_a_setting_can_be_given_back() -> None:
 
 COMMAND_LINES = [
     ("/set temperature 0.6", "temperature is now 0.6", ""), ("/set temperature=0.6", "temperature is now 0.6", ""),
-    ("/set temperature hot", "must be a number", ""), ("/set", "temperature", ""), ("/show", "", "show"),
+    ("/set temperature hot", "must be a number", ""), ("/set", "top_k", ""),
+    ("/set temp", "temperature      0.8", ""), ("/set warmth", "no such option", ""), ("/show", "", "show"),
     ("/load letters", "", "load"), ("/load", "/load RUN", ""),
     ("/save a b.txt", "", "save"), ("/save", "/save FILE", ""),
     ("/retry", "", "retry"), ("/undo", "back to: ...Once upon", ""), ("/clear", "a new text", ""),
@@ -245,6 +246,7 @@ def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys
     assert re.search(r"length +5  \(set\)", talk)
     assert terminal.session.text.startswith("a") or terminal.session.turns[-1].ended
     assert terminal.model is not letters and terminal.speed > 0
+    assert terminal.bar(1.5)[:3] == ["lines", "temp 0", "1.50 bits/char typed"] and "chars/s" in terminal.bar(None)[2]
 
 
 def test_as_a_person_runs_it(open_terminal: Callable[..., Any]) -> None:

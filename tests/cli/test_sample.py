@@ -142,7 +142,8 @@ def test_a_beam(place: Path) -> None:
         (("--prompt", "a", "--prompt-file", "b"), "not both"), (("--prompt-file", "nosuch"), "cannot be read"),
         (("--stop", ""), "--stop needs a text"), (("--length", "-1"), "--length must be at least 0"),
         (("--beam", "2", "--n", "3"), "at most 2"), (("--beam", "2", "--temp", "1"), "leave --temp out"),
-        (("--beam", "2", "--top-k", "3"), "leave --top-k out"),
+        (("--beam", "2", "--top-k", "3"), "leave --top-k out"), (("--beam", "2", "--greedy"), "leave --greedy out"),
+        (("--greedy", "--temp", "1"), "--greedy is --temp 0"),
     ],
     ids=str,
 )  # fmt: skip

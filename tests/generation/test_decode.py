@@ -10,13 +10,14 @@ from scipy import stats
 
 from charrnn.config import ModelConfig
 from charrnn.generation import decode
-from charrnn.generation.constraints import MinLength, NoRepeat, RepeatPenalty
+from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty
 from charrnn.generation.decode import Prepared, block_for, draw, free_rows, prepare, queue_of, slots_for, start
 from charrnn.generation.filters import Filter, Forbid, Greedy, MinP, Temperature, TopK, TopP
 from charrnn.generation.score import score
 from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.nn.network import Network, create
-from charrnn.text.vocabulary import EOS
+from charrnn.text import automaton
+from charrnn.text.vocabulary import EOS, Vocabulary
 
 V = 6
 NOTHING = np.zeros(0, np.int32)
@@ -102,6 +103,11 @@ def reference(logits: np.ndarray, filters: tuple[Filter, ...], history: list[int
             case RepeatPenalty(penalty, window, _):
                 seen = list(set(history[-window:]))
                 logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+            case Along():
+                text = "".join("abcd"[id - 2] for id in history[len(history) - drawn :])
+                for id, longer in enumerate([None, None, *(text + letter for letter in "abcd")]):
+                    if longer is None or not any(match.startswith(longer) for match in MATCHES):
+                        logits[id] = logits[id] if id == EOS and text in MATCHES else -np.inf
             case NoRepeat(2, _):
                 logits[[b for a, b in itertools.pairwise(history) if a == history[-1]]] = -np.inf
             case _:
@@ -117,7 +123,10 @@ def check_frequencies(drawn: list[Piece], logits_after: Any, filters: tuple[Filt
         counts[piece.ids[0], piece.ids[1] if len(piece.ids) > 1 else EOS] += 1
     first = reference(logits_after(prompt), filters, prompt, 0)
     second = [np.eye(V)[EOS]]
-    second += [reference(logits_after([*prompt, id]), filters, [*prompt, id], 1) for id in range(1, V)]
+    second += [
+        reference(logits_after([*prompt, id]), filters, [*prompt, id], 1) if first[id] else second[0]
+        for id in range(1, V)
+    ]
     expected = (first[:, None] * np.stack(second)).ravel() * len(drawn)
     counts = counts.ravel()
     assert not counts[expected == 0].any()
@@ -127,15 +136,19 @@ def check_frequencies(drawn: list[Piece], logits_after: Any, filters: tuple[Filt
     assert stats.chi2.sf(distance, max(often.sum() - 1, 1)) > 1e-3
 
 
+PATTERN = "a|b[ac]|c?d"
+MATCHES = {"a", "ba", "bc", "d", "cd"}
+ALONG = Along.of(automaton.pattern(PATTERN, Vocabulary("abcd"), np.ones(V, bool)), least=0, length=2)
 EACH = [
     (), (Forbid((0, 1)),), (Greedy(),), (Temperature(0.6),), (TopK(3),), (TopP(0.8),), (MinP(0.3),), (MinLength(2),),
-    (RepeatPenalty(1.8, 2, V),), (NoRepeat(2, 2),),
+    (RepeatPenalty(1.8, 2, V),), (NoRepeat(2, 2),), (ALONG,),
+    (ALONG, RepeatPenalty(1.3, 9, V), Temperature(1.5), TopK(2)),
     (Forbid((1,)), MinLength(1), NoRepeat(2, 2), RepeatPenalty(1.3, 9, V), Temperature(0.8), TopK(5), TopP(0.95),
      MinP(0.02)),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("filters", EACH, ids=repr)
+@pytest.mark.parametrize("filters", EACH, ids=lambda filters: " ".join(type(one).__name__ for one in filters))
 def test_drawn_frequencies_are_the_exact_ones(chain, filters: tuple[Filter, ...], monkeypatch) -> None:
     monkeypatch.setattr("charrnn.generation.texts.slots_for", lambda texts, precision: 512)
     monkeypatch.setattr("charrnn.generation.texts.lanes_for", lambda texts, precision: 1)

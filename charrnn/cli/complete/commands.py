@@ -101,9 +101,9 @@ def obey(line: str, session: Session) -> Outcome:
 
 def _set(argument: str, session: Session) -> Outcome:
     name, _, value = argument.replace("=", " ", 1).partition(" ")
-    if not value.strip():
-        return Outcome(session, "\n".join(session.shown_settings()))
     try:
+        if not value.strip():
+            return Outcome(session, "\n".join(session.shown_settings(name)))
         after = session.with_setting(name, value.strip())
     except ConfigError as error:
         return Outcome(session, str(error))

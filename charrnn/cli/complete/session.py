@@ -83,12 +83,17 @@ class Session:
             from_options(SampleConfig, settings)
         return dataclasses.replace(self, settings=settings)
 
-    def shown_settings(self) -> list[str]:
-        """Every option and its value, one a line; those that were set are marked."""
+    def shown_settings(self, name: str = "") -> list[str]:
+        """Every option and its value, one a line, or the named one; those that were set are marked.
+
+        Raises ConfigError for a name that is none.
+        """
+        wanted = _field_of(name) if name else ""
         return [
             f"  {entry.name:16} {_shown(self.settings.get(entry.name, entry.default))}"
             f"{'  (set)' if entry.name in self.settings else ''}"
             for entry in dataclasses.fields(SampleConfig)
+            if wanted in ("", entry.name)
         ]
 
 

@@ -76,16 +76,12 @@ class Terminal:
     def bar(self, bits: float | None) -> list[str]:
         """The parts of the bottom bar, the most important first."""
         temperature = self.session.settings.get("temperature", SampleConfig.temperature)
-        parts = [self._name(), f"temp {temperature}"]
+        parts = [self.model.name or "model", f"temp {temperature:g}"]
         if bits is not None:
             parts.append(f"{bits:.2f} bits/char typed")
         if self.speed:
             parts.append(f"{self.speed:,.0f} chars/s")
         return [*parts, "Tab others", "/help"]
-
-    def _name(self) -> str:
-        corpus = self.model.config.corpus
-        return Path(corpus[0]).stem if corpus else "model"
 
     def run(self) -> None:
         """Until Ctrl-D or /bye."""
