@@ -89,14 +89,15 @@ def carry_out(outcome: Outcome, model: Any, checkpoints: Path) -> Any:
 def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:
     """Write what was typed and the continuation, piece by piece; Ctrl-C stops the text only.
 
-    Returns the turn with what was drawn, and the characters a second.
+    Returns the turn with what was drawn, and the characters a second. Raises ConfigError, before anything
+    is written, where the settings leave nothing to draw.
     """
     warn_of_unknown(model, turn.typed)
+    stream = model.stream(session.text + turn.typed, row=turn.row, **session.settings)
     terminal = sys.stdout.isatty()
     click.echo(click.style(shown(turn.typed, terminal), bold=terminal) if turn.typed else "", nl=False)
     drawn, interrupted, started = "", False, time.perf_counter()
     try:
-        stream = model.stream(session.text + turn.typed, row=turn.row, **session.settings)
         for piece in stream:
             click.echo(shown(piece, terminal), nl=False)
             sys.stdout.flush()

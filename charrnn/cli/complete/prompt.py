@@ -61,16 +61,14 @@ class Prompt:
         self.session.app.erase_when_done = True
         self.session.default_buffer.on_text_changed += self._changed
 
-    def ask(self, before: str, default: str = "") -> str:
+    def ask(self, before: str) -> str:
         """What is typed after the text `before`, until Enter.
 
         Raises EOFError for Ctrl-D and KeyboardInterrupt for Ctrl-C.
         """
         self._before, self.forecast, self._cycled = before, None, False
         try:
-            return self.session.prompt(
-                self._message, default=default, pre_run=lambda: self._changed(self.session.default_buffer)
-            )
+            return self.session.prompt(self._message, pre_run=lambda: self._changed(self.session.default_buffer))
         finally:
             self.forecaster.forget()
             if self.forecaster.failure is not None:
