@@ -1,11 +1,13 @@
 """The update rule, and the learning rate as a function of what is spent, or of what halved it."""
 
 import math
+from typing import Any
 
 import jax
 import optax
 
 from charrnn.config import TrainingConfig
+from charrnn.training.muon import scale_by_muon
 
 _FIRST_SHARE_OF_PEAK = 0.01
 _FINAL_SHARE_OF_PEAK = 0.01
@@ -35,16 +37,35 @@ def learning_rate_without_budget(config: TrainingConfig, step: int, halvings: in
     return config.learning_rate * risen * 0.5**halvings
 
 
-def make_optimizer(name: str, weight_decay: float, clip_norm: float) -> optax.GradientTransformation:
-    """Clip to the global norm, precondition, decay the matrices; the caller scales by -learning rate."""
+def make_optimizer(
+    name: str, weight_decay: float, clip_norm: float, precision: str = "float32", shards: int = 1
+) -> optax.GradientTransformation:
+    """Clip to the global norm, precondition, decay the matrices; the caller scales by -learning rate.
+
+    precision and shards: of Muon's products, see `scale_by_muon`.
+    """
+    decay = optax.add_decayed_weights(weight_decay, mask=_matrices)
+    adam = optax.scale_by_adam(b1=0.9, b2=0.99)
     rules = {
-        "adamw": lambda: optax.chain(
-            optax.scale_by_adam(b1=0.9, b2=0.99), optax.add_decayed_weights(weight_decay, mask=_matrices)
+        "muon": optax.partition(
+            {"muon": optax.chain(scale_by_muon(precision, shards), decay), "adamw": optax.chain(adam, decay)}, _rules
         ),
-        "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.99),
-        "sgd": lambda: optax.trace(decay=0.9, nesterov=True),
+        "adamw": optax.chain(adam, decay),
+        "adam": adam,
+        "sgd": optax.trace(decay=0.9, nesterov=True),
     }
-    return optax.chain(optax.clip_by_global_norm(clip_norm), rules[name]())
+    return optax.chain(optax.clip_by_global_norm(clip_norm), rules[name])
+
+
+def _rules(parameters: optax.Params) -> optax.Params:
+    """Muon for the matrices between hidden units; AdamW for vectors and for what reads or writes characters."""
+
+    def rule(path: tuple[Any, ...], array: Any) -> str:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        hidden = name.startswith("layers.") and not name.startswith("layers.0.input_kernel")
+        return "muon" if hidden and array.ndim == 2 else "adamw"
+
+    return jax.tree.map_with_path(rule, parameters)
 
 
 def _matrices(parameters: optax.Params) -> optax.Params:

@@ -69,7 +69,7 @@ class StepSettings:
 
     def transformation(self) -> optax.GradientTransformation:
         """The optimizer these settings name."""
-        return make_optimizer(self.optimizer, self.weight_decay, self.clip_norm)
+        return make_optimizer(self.optimizer, self.weight_decay, self.clip_norm, self.precision, self.shards)
 
 
 def initial_state(config: RunConfig, vocabulary_size: int, network: Network | None = None) -> TrainState:

@@ -276,8 +276,11 @@ def test_no_target_has_no_loss():
     np.testing.assert_allclose(losses, [[-math.log(0.75), 0.0]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("shards", [1, 2, 4])
-def test_a_split_batch_is_the_whole_batch(tiny_config, shards):
+@pytest.mark.parametrize(("shards", "optimizer"), [(2, "adamw"), (4, "adamw"), (2, "muon")])
+def test_a_split_batch_is_the_whole_batch(tiny_config, shards, optimizer):
+    tiny_config = dataclasses.replace(
+        tiny_config, training=dataclasses.replace(tiny_config.training, optimizer=optimizer)
+    )
     settings = dataclasses.replace(StepSettings.of(tiny_config), shards=shards, dropout=NO_DROPOUT)
     whole = dataclasses.replace(settings, shards=1)
     random = np.random.default_rng(0)

@@ -1,0 +1,73 @@
+"""The update rules: which rule moves what, and what Muon makes of a matrix."""
+
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from charrnn.config import ModelConfig, Optimizer
+from charrnn.nn.network import create, named_arrays
+from charrnn.training.muon import orthogonal, scale_by_muon
+from charrnn.training.optimizer import make_optimizer
+
+RANDOM = np.random.default_rng(5)
+
+
+def with_singular_values(rows: int, columns: int, values: np.ndarray) -> np.ndarray:
+    """A random matrix of these singular values."""
+    u, _, v = np.linalg.svd(RANDOM.normal(size=(rows, columns)), full_matrices=False)
+    return ((u * values) @ v).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 24), (24, 8)])
+@pytest.mark.parametrize(("precision", "scale"), [("float32", 1e-3), ("float32", 100.0), ("bfloat16", 1.0)])
+def test_all_directions_become_as_long(shape: tuple[int, int], precision: str, scale: float) -> None:
+    matrix = with_singular_values(*shape, np.geomspace(0.05, 1, min(shape))) * np.float32(scale)
+    u, _, v = np.linalg.svd(matrix, full_matrices=False)
+    along = np.diag(u.T @ np.asarray(orthogonal(jnp.asarray(matrix), precision)) @ v.T)
+    assert 0.65 < along.min() and along.max() < 1.25
+
+
+def test_nothing_stays_nothing() -> None:
+    assert not np.asarray(orthogonal(jnp.zeros((4, 4)), "float32")).any()
+
+
+def test_each_gate_is_made_orthogonal_by_itself() -> None:
+    gates = [with_singular_values(8, 8, np.geomspace(0.1, 1, 8)) * np.float32(10.0**k) for k in range(4)]
+    rule = scale_by_muon("float32", 1)
+    matrix = jnp.asarray(np.concatenate(gates, -1))
+    update, _ = rule.update(matrix, rule.init(matrix))
+    sizes = [np.sqrt(np.square(block).mean()) for block in np.split(np.asarray(update), 4, -1)]
+    np.testing.assert_allclose(sizes, 0.2, rtol=0.1)
+
+
+def test_muon_moves_what_lies_between_hidden_units_and_adam_the_rest() -> None:
+    network = create(ModelConfig(hidden_size=8, embedding_size=0, num_layers=2), 11, 0)
+    gradients = jax.tree.map(lambda array: jnp.asarray(RANDOM.normal(size=array.shape), jnp.float32), network)
+    updates: dict[str, dict[str, Any]] = {}
+    for name in ("muon", "adamw"):
+        rule = make_optimizer(name, 0.0, 1.0)
+        with jax.numpy_dtype_promotion("standard"):
+            updates[name] = named_arrays(rule.update(gradients, rule.init(network), network)[0])
+    other = {name for name in updates["muon"] if not np.array_equal(updates["muon"][name], updates["adamw"][name])}
+    assert other == {"layers.0.recurrent_kernel", "layers.1.recurrent_kernel", "layers.1.input_kernel"}
+
+
+@pytest.mark.parametrize("name", get_args(Optimizer))
+def test_every_rule_goes_downhill(name: str) -> None:
+    network = create(ModelConfig(hidden_size=8, embedding_size=0), 11, 0)
+    wanted = jax.tree.map(lambda array: array + 0.1, network)
+    rule = make_optimizer(name, 0.0, 1.0)
+    state = rule.init(network)
+
+    def distance(network: Any) -> Any:
+        return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.square(a - b).sum(), network, wanted)))
+
+    before = float(distance(network))
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(20):
+            updates, state = rule.update(jax.grad(distance)(network), state, network)
+            network = jax.tree.map(lambda weight, update: weight - 0.005 * update, network, updates)
+    assert float(distance(network)) < 0.7 * before
