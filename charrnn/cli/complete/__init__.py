@@ -92,11 +92,12 @@ def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:
     Returns the turn with what was drawn, and the characters a second.
     """
     warn_of_unknown(model, turn.typed)
+    # What cannot be drawn is refused here, before anything is written.
+    stream = model.stream(session.text + turn.typed, row=turn.row, **session.settings)
     terminal = sys.stdout.isatty()
     click.echo(click.style(shown(turn.typed, terminal), bold=terminal) if turn.typed else "", nl=False)
     drawn, interrupted, started = "", False, time.perf_counter()
     try:
-        stream = model.stream(session.text + turn.typed, row=turn.row, **session.settings)
         for piece in stream:
             click.echo(shown(piece, terminal), nl=False)
             sys.stdout.flush()

@@ -129,7 +129,11 @@ class Terminal:
         self._draw(before, turn)
 
     def _draw(self, before: Session, turn: Turn) -> None:
-        turn, self.speed = draw(self.model, before, turn)
+        try:
+            turn, self.speed = draw(self.model, before, turn)
+        except CharrnnError as error:  # settings that this model or this text cannot do; the session goes on
+            click.echo(str(error), err=True)
+            return
         turns = (*before.turns, turn)
         self.session = self.session.with_turns(turns)
         if turn.ended:
