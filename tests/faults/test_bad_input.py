@@ -246,6 +246,8 @@ EVERY: list[tuple[tuple[str, ...], int, str]] = [
     (("score", "rhyme", "--part", "test"), 2, "kept no text back for a test"),
     (("score", "rhyme", "rhyme.txt", "--top", "3"), 2, "--top is for --by line"),
     (("score", "rhyme", "rhyme.txt", "--streams", "0"), 2, "not in the range"),
+    (("score", "rhyme", "rhyme.txt", "--html", "folder/../rhyme.txt"), 2, "this is the text itself"),
+    (("score", "rhyme", "rhyme.txt", "--dynamic", "--dynamic-rate", "nan"), 2, "--dynamic-rate must be a finite"),
     (("score", "rhyme", "rhyme.txt", "--html", "folder/no/page.html"), 2, "cannot be written (No such file"),
     (("sample", "rhyme", "--prompt-file", "latin"), 2, "--prompt-file latin: not valid UTF-8 at byte 3"),
     (("sample", "rhyme", "--prompt-file", "folder"), 2, "--prompt-file folder: cannot be read (Is a directory)"),
@@ -296,11 +298,12 @@ def test_every_command_used_wrongly(
     trained: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     monkeypatch.chdir(trained)
-    before = sorted(trained.rglob("*"))
+    before, text = sorted(trained.rglob("*")), (trained / "rhyme.txt").read_bytes()
     found, said = run(*arguments)
     assert (found, message in said, "Traceback" in said) == (code, True, False), said
     assert said.rstrip().rpartition("\n")[2].startswith("Error: ")
     assert sorted(trained.rglob("*")) == before  # nothing is begun, nothing is left
+    assert (trained / "rhyme.txt").read_bytes() == text
 
 
 METRICS = [
