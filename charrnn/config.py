@@ -92,9 +92,9 @@ class TrainingConfig:
     """How long, how fast and how carefully to learn. Of the three budgets the first to end wins."""
 
     size: Size = option("auto", "One dial for width, batch, window, dropout and learning rate.")
-    epochs: float | None = option(None, "Budget: passes over the training part.", above=0.0)
-    steps: int | None = option(None, "Budget: optimizer steps.", minimum=1)
-    minutes: float | None = option(None, "Budget: minutes of training.", above=0.0)
+    epochs: float | None = option(None, "Budget: passes over the training part.", above=0.0, maximum=1e9)
+    steps: int | None = option(None, "Budget: optimizer steps.", minimum=1, maximum=2**31 - 1)
+    minutes: float | None = option(None, "Budget: minutes of training.", above=0.0, maximum=1e9)
     seq_length: int | None = option(None, "Characters a window of backpropagation spans.", minimum=1, maximum=100_000)
     batch_size: int | None = option(None, "Streams of text read side by side.", minimum=1, maximum=100_000)
     optimizer: Optimizer = option("adamw", "The optimizer; muon learns more a step, and its steps are longer.")
@@ -215,11 +215,20 @@ class RunConfig:
                 init_from=Origin(**raw["init_from"]) if raw.get("init_from") else None,
                 whole_documents=raw.get("whole_documents"),
             )
+            _check_facts(config)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"not a run's configuration: {error}") from error
         for part in (config.data, config.model, config.training):
             validate(part)
         return config
+
+
+def _check_facts(config: RunConfig) -> None:
+    """Raise ValueError where what a run is said to be made from is not written as texts."""
+    origin = (config.init_from.run, config.init_from.weights) if config.init_from else ()
+    texts = (*config.corpus, config.corpus_hash, *config.versions.values(), *origin)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(config.whole_documents, bool | None):
+        raise ValueError("corpus, corpus_hash, versions or init_from")
 
 
 def validate(config: Any) -> None:

@@ -118,6 +118,17 @@ def test_the_origin_comes_back_and_a_run_without_one_is_read() -> None:
     assert RunConfig.from_json(json.dumps(old)) == dataclasses.replace(run, init_from=None)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("corpus", [1]), ("corpus_hash", 3), ("versions", {"jax": 1}), ("init_from", {"run": 1, "weights": "x"}),
+     ("whole_documents", "yes")],
+)  # fmt: skip
+def test_facts_that_are_no_texts_are_refused(name: str, value: object) -> None:
+    run = RunConfig((), "", DataConfig(), ModelConfig(), TrainingConfig(), {})
+    with pytest.raises(ConfigError, match="not a run's configuration"):
+        RunConfig.from_json(json.dumps(json.loads(run.to_json()) | {name: value}))
+
+
 def test_the_held_out_parts_leave_text_to_learn() -> None:
     validate(DataConfig(val_fraction=0.5, test_fraction=0.49))
     for data in (DataConfig(val_fraction=0.5, test_fraction=0.5), DataConfig(test_fraction=0.9)):

@@ -20,6 +20,9 @@ from charrnn.nn.network import Network
 from charrnn.text.vocabulary import Vocabulary
 
 CONFIG, VOCABULARY, METRICS, STEPS = "config.json", "vocabulary.json", "metrics.jsonl", "steps"
+_FIGURES = frozenset({"step", "nats", "elapsed", "characters"})
+_NEEDED = {"validation": frozenset({"step", "nats", "elapsed"}), "test": frozenset({"nats", "characters"})}
+_LARGEST_FIGURE = 1e300
 _LARGEST_CONFIG = 1 << 22
 _LARGEST_VOCABULARY = 20 * 0x110000
 
@@ -236,7 +239,20 @@ def _event(line: bytes) -> dict[str, Any] | None:
         event = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) else None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return None
+    figures = _NEEDED.get(event["event"], frozenset()) | (_FIGURES & event.keys())
+    return event if all(_is_figure(event.get(name)) for name in figures) and _has_loss(event) else None
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether it is a number that can be computed with: not NaN, and no integer that no float holds."""
+    return isinstance(value, int | float) and abs(value) < _LARGEST_FIGURE
+
+
+def _has_loss(event: dict[str, Any]) -> bool:
+    """Whether its loss is a figure, or there is none."""
+    return event.get("loss") is None or _is_figure(event["loss"])
 
 
 def _check_free(path: Path) -> None:

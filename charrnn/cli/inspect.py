@@ -101,7 +101,9 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
     if config.init_from:
         say(f"started from: {config.init_from.run}, weights {config.init_from.weights[:16]}")
     say("versions: " + ", ".join(f"{key} {value}" for key, value in config.versions.items()))
-    losses = [event["loss"] * _BITS for event in metrics if event.get("event") == "train" and event["loss"] is not None]
+    losses = [
+        event["loss"] * _BITS for event in metrics if event.get("event") == "train" and event.get("loss") is not None
+    ]
     width = max(8, console.width - 40)
     if losses:
         say(f"training    {losses[-1]:.3f} bits per character  {sparkline(losses, width)}")

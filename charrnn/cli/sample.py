@@ -15,7 +15,7 @@ import click
 from charrnn.cli.options import checkpoints_option, config_options, load_model, run_argument, shown, warn_of_unknown
 from charrnn.cli.progress import Working
 from charrnn.config import WIDEST_BEAM, SampleConfig, from_options
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, StorageError
 
 _FEW = 1000
 """Of so many lines it is said how many are new, unasked."""
@@ -77,10 +77,8 @@ def sample(
     beam = options.pop("beam")
     settings = {name: value for name, value in options.items() if value is not None}
     heats: list[float | None] = [0.0] if greedy else [*temperatures] if temperatures else [None]
-    if greedy and temperatures:
-        raise ConfigError("--greedy is --temp 0; give one of them")
-    if beam and (temperatures or greedy):
-        raise ConfigError(f"--beam searches for the likeliest text; leave {'--greedy' if greedy else '--temp'} out")
+    drops = {f"--{name}": show[name] for name in ("unique", "novel")}
+    _check_together(beam, {"--temp": temperatures, "--greedy": greedy, **drops})
     for heat in heats:
         from_options(SampleConfig, settings | ({} if heat is None else {"temperature": heat}))
     text = _prompt(prompt, prompt_file)
@@ -105,6 +103,15 @@ def sample(
                     write(f"{chr(10) * bool(number)}--- temperature {heat:g} ---\n")
                 job.draw(heat)
         job.talk()
+
+
+def _check_together(beam: int | None, given: dict[str, Any]) -> None:
+    """Refuse what makes no sense together, before anything is loaded."""
+    useless = [flag for flag, value in given.items() if value]
+    if beam and useless:
+        raise ConfigError(f"--beam searches for the likeliest text; leave {useless[0]} out")
+    if given["--greedy"] and given["--temp"]:
+        raise ConfigError("--greedy is --temp 0: give one of them")
 
 
 class Job:
@@ -276,5 +283,16 @@ def _output(file: Path | None) -> Iterator[Callable[[str], None]]:
         opened = file.open("w", encoding="utf-8", newline="")
     except OSError as error:
         raise ConfigError(f"--out {file}: cannot be written ({error.strerror})") from error
-    with opened:
-        yield lambda text: print(text, end="", file=opened)
+
+    def put(text: str = "") -> None:
+        try:
+            opened.write(text)
+            opened.flush()
+        except OSError as error:
+            raise StorageError(f"--out {file}: cannot be written ({error.strerror})") from error
+
+    try:
+        yield put
+    finally:
+        with contextlib.suppress(OSError):  # what could not be written was told
+            opened.close()

@@ -233,8 +233,8 @@ def test_bars_fit_the_terminal(width: int) -> None:
 def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     story = tmp_path / "story.txt"
     lines = ["/set temp 0", "/set length 5", "/set regex c+", "a", "/set regex none", "ab", "", "/undo",
-             f"/save {story}", "/retry", "/load lines", "/show", "/load nosuch", f"/save {tmp_path}", "/clear",
-             "a"]  # fmt: skip
+             f"/save {story}", "/retry", "/load lines", "/show", "/load nosuch", f"/save {tmp_path}",
+             "/set allow \N{SNOWMAN}", "a", "/set allow none", "/clear", "a"]  # fmt: skip
     with create_pipe_input() as pipe:
         pipe.send_text("".join(f"{line}\r" for line in lines) + "\x03\x04")
         terminal = Terminal(letters, letter_runs, Session(), InMemoryHistory(), pipe, DummyOutput())
@@ -245,6 +245,7 @@ def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys
     assert first in output and letters.complete(first, temperature=0, length=5)[len(first) :] in output
     assert "no text that begins with the prompt matches 'c+'" in talk and "back to: ..." in talk
     assert "no run called nosuch" in talk and "cannot be written" in talk
+    assert talk.count("--allow and --forbid leave no character") == 1  # it goes on
     assert re.search(r"length +5  \(set\)", talk)
     assert terminal.session.text.startswith("a") or terminal.session.turns[-1].ended
     assert terminal.model is not letters and terminal.speed > 0

@@ -1,6 +1,7 @@
 """Whatever a person feeds the program, they get an answer in plain words: one line and an exit code."""
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import charrnn
+from charrnn.checkpoint import RunFolder
 from charrnn.cli.main import cli
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.errors import CharrnnError, CorpusError, TrainingError
@@ -173,6 +175,8 @@ OPTIONS: list[tuple[tuple[str, ...], str]] = [
     (("--min-count", "100000"), "lower --min-count"), (("--patience", "-1"), "--patience must be at least 0"),
     (("--run", "../up"), "one folder name"), (("--run", "x" * 300), "too long"), (("--run", ""), "one folder name"),
     (("--run", ".hidden"), "one folder name"), (("--checkpoints", "rhyme.txt"), "is a file"),
+    (("--steps", "9" * 99), "--steps must be at most 2,147,483,647"),
+    (("--epochs", "1e308"), "--epochs must be at most"), (("--minutes", "1e308"), "--minutes must be at most"),
     (("--hidden", "65536", "--layers", "64", "--batch-size", "99999"), "not enough memory for a training step"),
 ]  # fmt: skip
 
@@ -242,12 +246,19 @@ EVERY: list[tuple[tuple[str, ...], int, str]] = [
     (("score", "rhyme", "--part", "test"), 2, "kept no text back for a test"),
     (("score", "rhyme", "rhyme.txt", "--top", "3"), 2, "--top is for --by line"),
     (("score", "rhyme", "rhyme.txt", "--streams", "0"), 2, "not in the range"),
+    (("score", "rhyme", "rhyme.txt", "--html", "folder/../rhyme.txt"), 2, "this is the text itself"),
+    (("score", "rhyme", "rhyme.txt", "--dynamic", "--dynamic-rate", "nan"), 2, "--dynamic-rate must be a finite"),
     (("score", "rhyme", "rhyme.txt", "--html", "folder/no/page.html"), 2, "cannot be written (No such file"),
     (("sample", "rhyme", "--prompt-file", "latin"), 2, "--prompt-file latin: not valid UTF-8 at byte 3"),
     (("sample", "rhyme", "--prompt-file", "folder"), 2, "--prompt-file folder: cannot be read (Is a directory)"),
     (("sample", "rhyme", "--prompt-file", "nowhere"), 2, "--prompt-file nowhere: cannot be read (No such file"),
     (("sample", "rhyme", "--prompt", "a", "--prompt-file", "rhyme.txt"), 2, "give --prompt or --prompt-file"),
     (("sample", "rhyme", "--beam", "2", "--temp", "1"), 2, "leave --temp out"),
+    (("sample", "rhyme", "--beam", "2", "--greedy"), 2, "leave --greedy out"),
+    (("sample", "rhyme", "--beam", "2", "--unique"), 2, "leave --unique out"),
+    (("sample", "rhyme", "--beam", "2", "--novel"), 2, "leave --novel out"),
+    (("sample", "rhyme", "--greedy", "--temp", "1"), 2, "--greedy is --temp 0: give one of them"),
+    (("sample", "rhyme", "--length", "5", "--out", "/dev/full"), 1, "--out /dev/full: cannot be written (No space"),
     (("sample", "rhyme", "--regex", "("), 2, "--regex"),
     (("sample", "rhyme", "--allow", ""), 2, "--allow needs some characters"),
     (("sample", "rhyme", "--out", "folder/no/text"), 2, "--out folder/no/text: cannot be written (No such file"),
@@ -287,11 +298,30 @@ def test_every_command_used_wrongly(
     trained: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     monkeypatch.chdir(trained)
-    before = sorted(trained.rglob("*"))
+    before, text = sorted(trained.rglob("*")), (trained / "rhyme.txt").read_bytes()
     found, said = run(*arguments)
     assert (found, message in said, "Traceback" in said) == (code, True, False), said
     assert said.rstrip().rpartition("\n")[2].startswith("Error: ")
     assert sorted(trained.rglob("*")) == before  # nothing is begun, nothing is left
+    assert (trained / "rhyme.txt").read_bytes() == text
+
+
+METRICS = [
+    "{}", "[]", "{nonsense", '{"event": []}', '{"event": "validation"}', '{"event": "train", "loss": "low", "step": 1}',
+    '{"event": "validation", "step": 1, "nats": "few", "elapsed": 1}', '{"event": "train", "step": "x"}',
+    '{"event": "validation", "step": 1, "nats": NaN, "elapsed": 1}', '{"event": "test", "nats": 1' + "0" * 400 + "}",
+]  # fmt: skip
+
+
+def test_metrics_that_somebody_wrote_into_are_left_out(trained: Path, place: Path) -> None:
+    shutil.copytree(trained / "checkpoints" / "rhyme", place / "checkpoints" / "rhyme")
+    folder = RunFolder(place / "checkpoints" / "rhyme")
+    whole = folder.metrics()
+    assert whole
+    with folder.metrics_path.open("a") as file:
+        file.writelines(line + "\n" for line in METRICS)
+    assert folder.metrics() == whole
+    assert run("runs")[0] == run("show")[0] == run("show", "--json")[0] == 0
 
 
 def test_a_folder_that_may_not_be_written_to(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,23 @@ def test_a_run_folder_that_vanishes(place: Path) -> None:
     assert another.metrics() == [] and another.steps() == []  # a new run of that name is another's
 
 
+def test_a_text_that_changes_while_it_is_learnt(place: Path) -> None:
+    options: dict[str, Any] = {"hidden_size": 8, "seq_length": 8, "batch_size": 2, "steps": 40, "sample_every": 0,
+                               "precision": "float32", "dropout": 0.0, "embedding_size": 0}  # fmt: skip
+    ended = []
+    for name, after in (("left", TEXT), ("changed", TEXT[::-1]), ("emptied", "")):
+        (place / "rhyme.txt").write_text(TEXT)
+        job = start(("rhyme.txt",), run=name, **options)
+        for event in job.events():
+            if isinstance(event, events.Trained):
+                (place / "rhyme.txt").write_text(after)
+        ended.append((job.task.folder.saved_steps()[-1].path / "state.safetensors").read_bytes())
+        if after != TEXT:
+            with pytest.raises(CorpusError, match=f"not the one that run {name} learnt|rhyme.txt: empty"):
+                start((), run=name, resume=True, steps=50)
+    assert ended[0] == ended[1] == ended[2]  # what it learns is what was there when it began
+
+
 @pytest.fixture
 def short(place: Path) -> RunFolder:
     """A run of 40 steps with a save in the middle and an end to come."""

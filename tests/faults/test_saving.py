@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -114,7 +115,9 @@ def test_a_full_disk_at_every_level(tmp_path: Path, state_of: MakeState, record:
     for level in range(20):
         system = FaultySystem(room=enough.written * level // 20)
         reported, folder, failure = tried(system, tmp_path / str(level), state_of)
-        assert failure is not None and "No space left on device" in str(failure) and "bytes" in str(failure)
+        assert isinstance(failure, StorageError) and failure.exit_code == 1
+        assert re.match(rf"{folder.path}/\S+: cannot be written \(No space left on device\); it needs [\d,]+ bytes and",
+                        str(failure))  # fmt: skip
         assert newest(folder, state_of) == (reported[-1] if reported else 0)
         save(folder, state_of, 9, reported)
         assert newest(folder, state_of) == 9

@@ -127,7 +127,7 @@ class Terminal:
     def _draw(self, before: Session, turn: Turn) -> None:
         try:
             turn, self.speed = draw(self.model, before, turn)
-        except CharrnnError as error:  # such as a pattern that the text does not begin
+        except CharrnnError as error:  # settings that this model or this text cannot do; the session goes on
             click.echo(str(error), err=True)
             return
         turns = (*before.turns, turn)

@@ -1,5 +1,6 @@
 """`charrnn score`: how surprising a text is to a model, and where."""
 
+import math
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -132,6 +133,8 @@ def _check(file: str | None, options: dict[str, Any]) -> None:
         )
     if options["protocol"] == "windows" and others:
         raise ConfigError(f"--protocol windows gives one figure; --{others[0]} needs --protocol stateful")
+    if options["dynamic_rate"] and not math.isfinite(options["dynamic_rate"]):
+        raise ConfigError(f"--dynamic-rate must be a finite number, not {options['dynamic_rate']}")
     if options["top"] and options["by"] != "line":
         raise ConfigError("--top is for --by line")
     if options["show"] and (options["by"] or options["as_json"]):
@@ -168,6 +171,9 @@ def _score_part(model: Any, options: dict[str, Any]) -> None:
 def _score_file(model: Any, file: str, options: dict[str, Any]) -> None:
     from charrnn.scoring.text import open_text
 
+    page = options["html"]
+    if page and page.exists() and Path(file).exists() and page.samefile(file):
+        raise ConfigError(f"--html {page}: this is the text itself, which the page would replace; give another name")
     with ExitStack() as stack:
         with progress_bar("reading") as reading:
             text = stack.enter_context(open_text(
