@@ -24,6 +24,11 @@ os.environ |= {
 _STARTED_HERE = "PYTEST_XDIST_WORKER" not in os.environ
 if _STARTED_HERE:  # the workers of pytest-xdist share one cache
     os.environ["CHARRNN_CACHE"] = tempfile.mkdtemp(prefix="charrnn-tests-")
+os.environ |= {  # and what one of them compiled, in the folder of the programs that tests start
+    "JAX_COMPILATION_CACHE_DIR": os.path.join(os.environ["CHARRNN_CACHE"], "compiled"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 settings.register_profile("house", deadline=None, max_examples=60)
 settings.load_profile("house")

@@ -1,6 +1,8 @@
 """The reach of gradients: against products of Jacobians, and on the command line."""
 
 import json
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,26 @@ from charrnn.nn import recurrence
 from charrnn.nn.network import create
 
 
+@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+def norm_by_autodiff(cell: Any, weights: Any, inputs: jax.Array, state: tuple, direction: jax.Array, distance: Any):
+    """How far a change of the state so many steps before the last moves the last output in a direction."""
+
+    def last(added: tuple) -> jax.Array:
+        """The last output when something is added to that state."""
+
+        def body(state: tuple, here: tuple) -> tuple[tuple, None]:
+            remaining, x = here
+            state = tuple(
+                part + jnp.where(remaining == distance, more, 0.0) for part, more in zip(state, added, strict=True)
+            )
+            return recurrence.step(cell, weights, x, state, "float32")[0], None
+
+        return jax.lax.scan(body, state, (jnp.arange(8, 0, -1), inputs))[0][0]
+
+    (back,) = jax.vjp(last, jax.tree.map(jnp.zeros_like, state))[1](direction)
+    return jnp.sqrt(sum((part**2).sum() for part in back))
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "minlstm"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_norms_are_those_of_autodiff_through_the_whole_window(cell, layers):
@@ -24,26 +46,11 @@ def test_norms_are_those_of_autodiff_through_the_whole_window(cell, layers):
     assert reach.distances == (1, 2, 4, 8)
     layer, direction = network.layers[-1], jax.random.normal(jax.random.key(3), (3, 6))
     direction = direction / jnp.linalg.norm(direction)
-
-    @jax.jit
-    def norm_by_autodiff(distance: jax.Array, inputs: jax.Array, state: tuple) -> jax.Array:
-        def last(added: tuple) -> jax.Array:
-            """The last output when something is added to the state so many steps before."""
-
-            def body(state: tuple, here: tuple) -> tuple[tuple, None]:
-                remaining, x = here
-                state = tuple(
-                    part + jnp.where(remaining == distance, more, 0.0) for part, more in zip(state, added, strict=True)
-                )
-                return recurrence.step(layer.cell, layer.weights, x, state, "float32")[0], None
-
-            return jax.lax.scan(body, state, (jnp.arange(8, 0, -1), inputs))[0][0]
-
-        (back,) = jax.vjp(last, jax.tree.map(jnp.zeros_like, state))[1](direction)
-        return jnp.sqrt(sum((part**2).sum() for part in back))
-
     inputs, state = gradients._last_layer(network, jnp.asarray(ids), 8)
-    expected = [float(norm_by_autodiff(jnp.int32(distance), inputs, state)) for distance in reach.distances]
+    expected = [
+        float(norm_by_autodiff(layer.cell, layer.weights, inputs, state, direction, np.int32(distance)))
+        for distance in reach.distances
+    ]
     assert reach.norms == pytest.approx(expected, rel=1e-4)
 
 

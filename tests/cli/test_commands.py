@@ -1,5 +1,6 @@
 """The program as a person runs it: processes where they, their streams or signals matter; else in this process."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ NAMES = "".join(
 )
 # Optax raises a Python float to an int32 power, which the strict promotion of the unit tests refuses.
 OPTAX_PROMOTION = {"JAX_NUMPY_DTYPE_PROMOTION": "standard"}
-FAST = ("--hidden", "16", "--seq-length", "16", "--batch-size", "4")
+# The dropout is given, since the recipe's differs with the budget and each is another program to compile.
+FAST = ("--hidden", "16", "--seq-length", "16", "--batch-size", "4", "--dropout", "0.1", "--weight-drop", "0.1")
 TINY = (*FAST, "--steps", "2", "--sample-every", "0")
 
 Run = Callable[..., Result]
@@ -38,17 +40,17 @@ def process(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.Completed
     )  # fmt: skip
 
 
-@pytest.fixture
-def charrnn(monkeypatch: pytest.MonkeyPatch) -> Run:
+@pytest.fixture(scope="module")
+def charrnn() -> Iterator[Run]:
     """Run a command in this process, in a folder."""
-    monkeypatch.setattr("charrnn.training.devices.keep_compiled_programs", lambda: None)
 
     def run(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> Result:
-        monkeypatch.chdir(cwd)
-        with jax.numpy_dtype_promotion("standard"):
+        with contextlib.chdir(cwd), jax.numpy_dtype_promotion("standard"):
             return CliRunner().invoke(cli, arguments, input=stdin, env={"COLUMNS": "80", **environment})
 
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charrnn.training.devices.keep_compiled_programs", lambda: None)
+        yield run
 
 
 class Place(NamedTuple):
@@ -62,16 +64,17 @@ class Place(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """The runs, each trained by a process."""
-    folder, talk = tmp_path_factory.mktemp("place"), {}
+def trained(charrnn: Run, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The runs, one trained by a process and one in this."""
+    folder, settings = tmp_path_factory.mktemp("place"), (*FAST, "--steps", "150", "--eval-every", "75")
     (folder / "rhyme.txt").write_text(RHYME * 60, "utf-8")
     (folder / "names.txt").write_text(NAMES, "utf-8")
-    for name, arguments in (("rhyme", ("rhyme.txt",)), ("people", ("names.txt", "--run", "people", "--cell", "gru"))):
-        done = process("train", *arguments, *FAST, "--steps", "150", "--eval-every", "75", cwd=folder)
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        talk[name] = done.stderr
-    return Place(folder, talk)
+    rhyme = process("train", "rhyme.txt", *settings, cwd=folder)
+    assert (rhyme.returncode, rhyme.stdout) == (0, ""), rhyme.stderr
+    gru = ("--run", "people", "--cell", "gru", "--sample-every", "0")
+    people = charrnn("train", "names.txt", *gru, *settings, cwd=folder)
+    assert (people.exit_code, people.stdout) == (0, ""), people.stderr
+    return Place(folder, {"rhyme": rhyme.stderr, "people": people.stderr})
 
 
 @pytest.fixture
@@ -168,7 +171,7 @@ def test_a_signal_saves_and_resume_goes_on(charrnn: Run, place: Path, tmp_path: 
         [*command, "--eval-every", "500000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=settings
     )
     metrics = tmp_path / "checkpoints" / "rhyme" / "metrics.jsonl"
-    while not metrics.exists() and running.poll() is None:
+    while not (metrics.exists() and metrics.stat().st_size) and running.poll() is None:
         time.sleep(0.05)
     running.send_signal(number)
     _, talk = running.communicate(timeout=60)

@@ -139,9 +139,9 @@ def check_frequencies(drawn: list[Piece], logits_after: Any, filters: tuple[Filt
 PATTERN = "a|b[ac]|c?d"
 MATCHES = {"a", "ba", "bc", "d", "cd"}
 ALONG = Along.of(automaton.pattern(PATTERN, Vocabulary("abcd"), np.ones(V, bool)), least=0, length=2)
-EACH = [
-    (), (Forbid((0, 1)),), (Greedy(),), (Temperature(0.6),), (TopK(3),), (TopP(0.8),), (MinP(0.3),), (MinLength(2),),
-    (RepeatPenalty(1.8, 2, V),), (NoRepeat(2, 2),), (ALONG,),
+EACH = [  # every filter alone or beside one that does another thing: each list is a program to compile
+    (), (Greedy(),), (Forbid((0, 1)), Temperature(0.6)), (MinLength(2), TopK(3)), (RepeatPenalty(1.8, 2, V), TopP(0.8)),
+    (NoRepeat(2, 2), MinP(0.3)), (ALONG,),
     (ALONG, RepeatPenalty(1.3, 9, V), Temperature(1.5), TopK(2)),
     (Forbid((1,)), MinLength(1), NoRepeat(2, 2), RepeatPenalty(1.3, 9, V), Temperature(0.8), TopK(5), TopP(0.95),
      MinP(0.02)),
@@ -204,7 +204,7 @@ def test_the_rows_of_products_do_not_depend_on_how_many_there_are(inner: int, ou
 def test_the_same_text_in_any_chunks(lstm: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"filters": (Forbid((EOS,)),), "length": 150}
     (usual,) = texts_of(lstm, **options)
-    for block in (1, 7, 16):
+    for block in (1, 7):
         monkeypatch.setattr(decode, "_STREAM_BLOCK", block)
         (other,) = texts_of(lstm, **options)
         np.testing.assert_array_equal(other.ids, usual.ids)
@@ -214,12 +214,12 @@ def test_the_same_text_in_any_chunks(lstm: Prepared, monkeypatch: pytest.MonkeyP
 
 
 def test_a_row_that_ends_gives_its_place_to_the_next_text(lstm: Prepared) -> None:
-    assert decode.lanes_for(100, "float32") == 3  # each of the devices draws every third text
-    together = texts_of(lstm, texts=100, length=40)
-    assert [piece.number for piece in together] == list(range(100))
+    assert decode.lanes_for(79, "float32") == 2 < decode.lanes_for(100, "float32")  # devices, each every second text
+    together = texts_of(lstm, texts=79, length=40)
+    assert [piece.number for piece in together] == list(range(79))
     assert {piece.ended for piece in together} == {"eos", "length"}
-    later = texts_of(lstm, texts=30, first=70, length=40)
-    for one, other in zip(later, together[70:], strict=True):
+    later = texts_of(lstm, texts=30, first=49, length=40)
+    for one, other in zip(later, together[49:], strict=True):
         np.testing.assert_array_equal(one.ids, other.ids)
 
 

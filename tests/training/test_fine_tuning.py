@@ -104,7 +104,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Job:
     job = start(
         (str(folder / "rhyme.txt"),), run="old", checkpoints=folder / "runs", hidden_size=16, seq_length=16,
         batch_size=4, steps=80, eval_every=40, precision="float32", learning_rate=0.02, documents="file",
-        sample_every=0,
+        sample_every=0, dropout=0.2, weight_drop=0.1,
     )  # fmt: skip
     with jax.numpy_dtype_promotion("standard"):  # as Optax needs
         list(job.events())
@@ -121,7 +121,8 @@ def old_run(trained: Job, tmp_path: Path) -> Job:
 
 def adapt(old: Job, tmp_path: Path, **options: object) -> Job:
     (tmp_path / "new.txt").write_text(ADAPTED_TEXT, "utf-8")
-    settings = {"init_from": "old", "seq_length": 16, "batch_size": 4, "precision": "float32", "sample_every": 0}
+    settings = {"init_from": "old", "seq_length": 16, "batch_size": 4, "precision": "float32", "sample_every": 0,
+                "dropout": 0.2, "weight_drop": 0.1}  # fmt: skip
     checkpoints = old.task.folder.path.parent
     return start((str(tmp_path / "new.txt"),), checkpoints=checkpoints, **(settings | options))  # type: ignore[arg-type]
 
@@ -154,7 +155,8 @@ def test_the_defaults_suit_what_is_nearly_known(old_run: Job, tmp_path: Path) ->
 def test_a_run_stopped_before_its_first_step_is_not_validated_twice(old_run: Job, tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text(ADAPTED_TEXT, "utf-8")
     call = {"run": "adapted", "checkpoints": tmp_path, "init_from": old_run.task.folder.path, "steps": 2,
-            "documents": "file", "sample_every": 0, "eval_every": 2}  # fmt: skip
+            "documents": "file", "sample_every": 0, "eval_every": 2, "seq_length": 16, "batch_size": 4,
+            "precision": "float32", "dropout": 0.2, "weight_drop": 0.1}  # fmt: skip
     for stopped in (True, False):
         job = start((str(tmp_path / "new.txt"),), **call)
         validated: list[loop.Validated] = []
