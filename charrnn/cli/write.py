@@ -85,6 +85,8 @@ def write(run: str | None, checkpoints: Path, by: By, top: int, prompt: str, out
     if not sys.stdin.isatty():
         raise ConfigError("charrnn write needs a terminal to type in; charrnn complete takes piped lines")
     if out is not None:
+        if out.is_file() and out.stat().st_size:
+            raise ConfigError(f"--out {out}: there is a text already, which this would replace; give another name")
         _save(out, prompt)
     model = load_model(run, checkpoints)
     warn_of_unknown(model, prompt)

@@ -1,0 +1,123 @@
+"""What each part of the recipe brings: one option changed at a time, equal steps.
+
+    python -m benchmarks.recipe TEXT... [--steps 1577] [--hidden 256] [--seeds 2] [--parts NAME...]
+
+Every training is a whole process with a fixed number of steps, so that what else the machine does changes
+nothing but the seconds; those are told as a ratio to the default's, the medians over the seeds, since a part
+whose steps take longer must bring more than it takes. Trials that `results/recipe.jsonl` holds already
+are not made again; the table is of all that it holds.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import RESULTS, describe, run, write_result
+
+TRIALS = RESULTS / "recipe.jsonl"
+NATS = 0.6931471805599453
+DEFAULT = "the default"
+PARTS = {
+    DEFAULT: "",
+    "muon": "--optimizer muon",
+    "adam without decay": "--weight-decay 0",
+    "decay 0.1": "--weight-decay 0.1",
+    "the last weights": "--ema 0",
+    "no random starts": "--reset-rate 0",
+    "dropout 0": "--dropout 0",
+    "dropout 0.2": "--dropout 0.2",
+    "variational dropout": "--variational",
+    "weight drop 0.2": "--weight-drop 0.2",
+    "window 32": "--seq-length 32 --batch-size 64",
+    "window 128": "--seq-length 128 --batch-size 16",
+    "batch 16": "--batch-size 16 --steps {twice}",
+    "batch 64": "--batch-size 64 --steps {half}",
+    "rate x 0.5": "--learning-rate {slower}",
+    "rate x 1.5": "--learning-rate {faster}",
+    "no warmup": "--warmup 0",
+    "warmup 0.2": "--warmup 0.2",
+    "f = 1 - i": "--cell lstm-coupled",
+    "peepholes": "--cell lstm-peephole",
+    "mogrifier": "--cell mogrifier-lstm --embedding 64 --mogrifier-rounds 2",
+    "gru": "--cell gru-reset-after",
+    "embedding 64": "--embedding 64",
+    "two layers": "--layers 2",
+}
+"""One change each. Those of batch and window read as many characters as the default."""
+
+
+def options(change: str, hidden: int, steps: int) -> list[str]:
+    """The words of a trial's command; of an option given twice the last one counts."""
+    rate = min(1.2e-2, 2.56 / hidden)
+    changed = change.format(twice=2 * steps, half=steps // 2, slower=0.5 * rate, faster=1.5 * rate).split()
+    given = {"--hidden": hidden, "--steps": steps, "--dropout": 0.1, "--weight-drop": 0, "--eval-every": steps // 4}
+    return [word for name, value in given.items() if name not in changed for word in (name, str(value))] + changed
+
+
+def trial(source: str, words: list[str], seed: int) -> tuple[float, float]:
+    """The best held-out nats per character, and the seconds spent training."""
+    with tempfile.TemporaryDirectory() as folder:
+        charrnn = (sys.executable, "-m", "charrnn")
+        run(*charrnn, "train", source, "--quiet", "--seed", str(seed), *words, cwd=Path(folder))
+        facts = json.loads(run(*charrnn, "runs", "--json", cwd=Path(folder)).output.splitlines()[-1])
+        events = next((Path(folder) / "checkpoints").glob("*/metrics.jsonl")).read_text().splitlines()
+    seconds = max(json.loads(line).get("elapsed", 0.0) for line in events)
+    return facts["bits_per_character"] * NATS, seconds
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """All parts by text and size, the best first, with what each adds to the default's nats."""
+    lines = [describe(), "trials of `python -m benchmarks.recipe`: held-out nats per character at equal steps", ""]
+    for key in sorted({(record["text"], record["hidden"], record["steps"]) for record in records}):
+        here = [record for record in records if (record["text"], record["hidden"], record["steps"]) == key]
+        base = {record["seed"]: record for record in here if record["part"] == DEFAULT}
+        lines.append(f"{key[0]}, 1x{key[1]}, {key[2]:,} steps of 32x64")
+        lines.append(f"  {'part':20} {'nats':>7} {'change':>8} {'time x':>6} {'seeds':>5}  options")
+        rows = []
+        for part in {record["part"] for record in here}:
+            paired = [(r, base[r["seed"]]) for r in here if r["part"] == part and r["seed"] in base]
+            if not paired:
+                continue
+            nats = statistics.mean(record["nats"] for record, _ in paired)
+            change = statistics.mean(record["nats"] - default["nats"] for record, default in paired)
+            slower = statistics.median(record["seconds"] / default["seconds"] for record, default in paired)
+            rows.append((nats, f"  {part:20} {nats:7.4f} {change:+8.4f} {slower:6.2f} {len(paired):5}  {PARTS[part]}"))
+        lines += [row.rstrip() for _, row in sorted(rows)] + [""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Make the trials that are missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("texts", nargs="*")
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=1577)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    records = [json.loads(line) for line in TRIALS.read_text().splitlines()] if TRIALS.exists() else []
+    done = {(r["text"], r["hidden"], r["steps"], r["part"], r["seed"]) for r in records}
+    for text in arguments.texts:
+        source = str(Path(text).absolute()) if Path(text).exists() else text
+        for seed in range(arguments.seeds):
+            for part in dict.fromkeys([DEFAULT, *arguments.parts]):
+                key = (Path(text).name, arguments.hidden, arguments.steps, part, seed)
+                if key in done:
+                    continue
+                nats, seconds = trial(source, options(PARTS[part], arguments.hidden, arguments.steps), seed)
+                names = ("text", "hidden", "steps", "part", "seed")
+                records.append(
+                    {**dict(zip(names, key, strict=True)), "nats": round(nats, 4), "seconds": round(seconds, 1)}
+                )
+                print(json.dumps(records[-1]), flush=True)
+                with TRIALS.open("a") as file:
+                    file.write(json.dumps(records[-1]) + "\n")
+    write_result("recipe.txt", table(records))
+
+
+if __name__ == "__main__":
+    main()
