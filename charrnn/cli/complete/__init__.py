@@ -96,16 +96,26 @@ def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:
     stream = model.stream(session.text + turn.typed, row=turn.row, **session.settings)
     terminal = sys.stdout.isatty()
     click.echo(click.style(shown(turn.typed, terminal), bold=terminal) if turn.typed else "", nl=False)
-    drawn, interrupted, started = "", False, time.perf_counter()
+    drawn, interrupted, pace = "", False, [(0, time.perf_counter())]
     try:
         for piece in stream:
             click.echo(shown(piece, terminal), nl=False)
             sys.stdout.flush()
             drawn += piece
+            pace.append((len(drawn), time.perf_counter()))
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise click.Abort from None
         interrupted = True
-    speed = len(drawn) / max(time.perf_counter() - started, 1e-9)
     click.echo()
-    return Turn(turn.typed, drawn, not interrupted and stream.ended == "eos", turn.row), speed
+    return Turn(turn.typed, drawn, not interrupted and stream.ended == "eos", turn.row), _speed(pace)
+
+
+def _speed(pace: list[tuple[int, float]]) -> float:
+    """Characters a second, from how many there were at which times.
+
+    The first piece, which waits for the prompt to be read and perhaps for a program to be compiled, counts only
+    where there is no other.
+    """
+    (first, started), (last, ended) = pace[1 if len(pace) > 2 else 0], pace[-1]
+    return (last - first) / max(ended - started, 1e-9)
