@@ -25,7 +25,7 @@ DecodeErrors = Literal["strict", "replace", "ignore"]
 DEFAULT_VAL_FRACTION = 0.1
 """Of the text is held out for validation where nothing else is said."""
 
-_WITH_OUTPUT_GATE = ("lstm", "lstm-peephole", "lstm-coupled", "mogrifier-lstm")
+_WITH_OUTPUT_GATE = ("lstm", "lstm-peephole", "lstm-coupled", "mogrifier-lstm", "sru")
 _WITHOUT_GATES = ("rnn", "rnn-relu")
 WITHOUT_RECURRENT_MATRIX = ("sru", "mingru", "minlstm")
 
@@ -75,8 +75,8 @@ class ModelConfig:
         minimum=-20.0, maximum=20.0, cells=tuple(cell for cell in get_args(Cell) if cell not in _WITHOUT_GATES),
     )  # fmt: skip
     output_bias: float | None = option(
-        None, "Initial bias of an LSTM's output gate; 0 when not given.", minimum=-20.0, maximum=20.0,
-        cells=_WITH_OUTPUT_GATE,
+        None, "Initial bias of the output gate, for sru of its highway gate; 0 when not given.",
+        minimum=-20.0, maximum=20.0, cells=_WITH_OUTPUT_GATE,
     )  # fmt: skip
     mogrifier_rounds: int | None = option(
         None, "Rounds in which input and state gate each other; 5 when not given.", minimum=0, maximum=100,

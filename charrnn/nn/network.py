@@ -11,7 +11,7 @@ from jax import lax
 from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
 from charrnn.nn.arrays import Array, Carry, State, add_bias, dense, packed, storage_type, unpacked
-from charrnn.nn.cells import make_cell
+from charrnn.nn.cells import Kernel, make_cell
 from charrnn.nn.recurrence import Weights
 
 
@@ -45,11 +45,12 @@ class Layer(nnx.Module):
         self.input_kernel: Any = nnx.data(None)
         self.bias: Any = nnx.data(None)
         if cell.input_gates:
-            blocks = (hidden_size,) * cell.input_gates
-            self.input_kernel = nnx.Param(_by_block("glorot", rngs, input_size, blocks))
+            initials, shape = cell.initial_input(input_size, hidden_size), (input_size, hidden_size)
+            self.input_kernel = nnx.Param(jnp.concatenate([_initialised(*how, rngs, shape) for how in initials], -1))
             self.bias = nnx.Param(jnp.asarray(cell.initial_bias(hidden_size), jnp.float32))
         for name, kernel in cell.kernels(input_size, hidden_size).items():
-            setattr(self, name, nnx.Param(_by_block(kernel.initial, rngs, kernel.rows, kernel.blocks)))
+            parts = [_initialised(kernel.initial, kernel.scale, rngs, (kernel.rows, width)) for width in kernel.blocks]
+            setattr(self, name, nnx.Param(jnp.concatenate(parts, -1)))
         for name, values in cell.vectors(hidden_size).items():
             setattr(self, name, nnx.Param(jnp.asarray(values, jnp.float32)))
 
@@ -145,7 +146,8 @@ class Network(nnx.Module):
                 projected = layer.project(below, precision).astype(storage)
             weights = layer.weights
             if dropout.weights:
-                weights = _drop_weights(weights, dropout.weights, jax.random.fold_in(key, 2 * index + 1))
+                kernels = layer.cell.kernels(projected.shape[-1], layer.hidden_size)
+                weights = _drop_weights(weights, kernels, dropout.weights, jax.random.fold_in(key, 2 * index + 1))
             hidden, state = recurrence.run(layer.cell, weights, projected, state, resets, precision)
             after.append(state)
             if self.residual and index:
@@ -222,11 +224,13 @@ def drop(values: Array, rate: float, key: Array, shape: tuple[int, ...] | None =
     return jnp.where(kept, values * (256 / threshold), jnp.zeros((), values.dtype))
 
 
-def _drop_weights(weights: Weights, rate: float, key: Array) -> Weights:
-    """The matrices with a share of their entries set to zero, the same ones throughout a window."""
-    keys = jax.random.split(key, len(weights.kernels))
-    kernels = {name: drop(kernel, rate, k) for (name, kernel), k in zip(weights.kernels.items(), keys, strict=True)}
-    return weights._replace(kernels=kernels)
+def _drop_weights(weights: Weights, kernels: dict[str, Kernel], rate: float, key: Array) -> Weights:
+    """The matrices with a share of what multiplies the state set to zero, the same entries throughout a window."""
+    dropped, keys = dict[str, Array](), jax.random.split(key, len(kernels))
+    for (name, kernel), k in zip(kernels.items(), keys, strict=True):
+        inputs, recurrent = jnp.split(weights.kernels[name], [kernel.sees_state_from])
+        dropped[name] = jnp.concatenate([inputs, drop(recurrent, rate, k)])
+    return weights._replace(kernels=dropped)
 
 
 def named_arrays(network: Network) -> dict[str, Array]:
@@ -255,18 +259,14 @@ def _segment(entry: Any) -> str:
     return str(getattr(entry, "name", getattr(entry, "idx", None)))
 
 
-_IDENTITY_SCALE = 0.9
-"""Rectified units that start as the whole identity grow without end in a state that is never reset."""
-
-
-def _by_block(initial: str, rngs: nnx.Rngs, rows: int, blocks: tuple[int, ...]) -> Array:
-    """A `[rows, sum(blocks)]` matrix, each block initialised by itself."""
+def _initialised(initial: str, scale: float, rngs: nnx.Rngs, shape: tuple[int, int]) -> Array:
+    """A block of a matrix, as `Kernel` says that it starts."""
     initializers = {
         "glorot": nnx.initializers.glorot_uniform(),
         "orthogonal": nnx.initializers.orthogonal(),
-        "identity": lambda _, shape: _IDENTITY_SCALE * jnp.eye(*shape),
+        "identity": lambda _, shape: jnp.eye(*shape),
     }
-    return jnp.concatenate([initializers[initial](rngs.params(), (rows, width)) for width in blocks], -1)
+    return scale * initializers[initial](rngs.params(), shape)
 
 
 def _known(size: int | None) -> int:

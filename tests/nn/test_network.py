@@ -159,7 +159,7 @@ def test_a_network_is_reproducible_from_its_seed():
 BIASES = {  # with --forget-bias 2 and --output-bias -1 where the cell has them; the first block to the last
     "rnn": [0], "rnn-relu": [0], "lstm": [0, 2, 0, -1], "lstm-peephole": [0, 2, 0, -1], "lstm-coupled": [-2, 0, -1],
     "gru": [0, 2, 0], "gru-reset-after": [0, 2, 0], "gru-simple": [2, 0], "mgu": [-2, 0],
-    "sru": [2, 0, 0, 0], "mingru": [-2, 0], "minlstm": [2, 0, 0], "mogrifier-lstm": [0, 2, 0, -1],
+    "sru": [2, -1, 0, 0], "mingru": [-2, 0], "minlstm": [2, 0, 0], "mogrifier-lstm": [0, 2, 0, -1],
 }  # fmt: skip
 
 
@@ -174,8 +174,21 @@ def test_initialisation(cell):
         for name, kernel in layer.cell.kernels(4, 8).items():
             blocks = jnp.split(layer.weights.kernels[name], len(kernel.blocks), -1)
             for block in blocks if kernel.initial != "glorot" else []:
-                scale = 0.81 if kernel.initial == "identity" else 1.0
-                np.testing.assert_allclose(block @ block.T, scale * np.eye(8), atol=1e-5)
+                np.testing.assert_allclose(block @ block.T, kernel.scale**2 * np.eye(8), atol=1e-5)
+
+
+def test_rectified_units_start_as_a_scaled_identity():
+    (layer,) = create(ModelConfig(cell="rnn-relu", hidden_size=8, embedding_size=4), V, 0).layers
+    np.testing.assert_allclose(layer.recurrent_kernel[...], 0.9 * np.eye(8), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [0.0, -3.0])
+def test_the_highway_of_sru_starts_as_the_paper_has_it(bias):
+    config = ModelConfig(cell="sru", num_layers=2, hidden_size=256, embedding_size=64, output_bias=bias)
+    below, above = (jnp.split(layer.input_kernel[...], 4, -1) for layer in create(config, V, 0).layers)
+    scale = (1 + 2 * np.exp(bias)) ** 0.5
+    np.testing.assert_allclose(above[3], scale * np.eye(256), rtol=1e-6)
+    assert float(below[3].std() / below[2].std()) == pytest.approx(scale, rel=0.02)
 
 
 def test_options_of_the_cells_are_those_of_the_configuration():
@@ -219,20 +232,26 @@ def dropped(
 def test_variational_dropout_drops_the_same_units_throughout():
     values = drop(jnp.ones((50, 4, 32)), 0.5, jax.random.key(0), (4, 32))
     assert (values == values[:1]).all() and 0.3 < float((values == 0).mean()) < 0.7
-    network, (inputs, resets) = make(layers=2, embedding=6), window()
-    key = jax.random.key(1)
-    one, other = (dropped(network, inputs, resets, key, Dropout(0.5, same)) for same in (False, True))
-    assert not np.allclose(one, other)
+    seeing = make(layers=2, embedding=6)
+    seeing = with_arrays(seeing, {**named_arrays(seeing), "head_kernel": jnp.eye(8, V)})  # its logits are the units
+    (inputs, resets), key = window(), jax.random.key(1)
+    units = (dropped(seeing, inputs, resets, key, Dropout(0.5, same))[..., :8] for same in (False, True))
+    one, other = (np.asarray(array)[1:] == 0 for array in units)
+    shown = ~np.asarray(resets)[1:]  # after a reset the state is zero anyhow
+    assert not (one == one[0])[shown].all()
+    assert (other == other[0])[shown].all() and 0 < other[0].sum() < other[0].size
 
 
-def test_dropped_weights_are_zeros_in_the_recurrent_matrices():
-    network, (inputs, resets) = make("lstm", 1, 6), window()
+@pytest.mark.parametrize("cell", ["lstm", "mogrifier-lstm"])
+def test_dropped_weights_are_zeros_in_the_recurrent_matrices(cell):
+    network, (inputs, resets) = make(cell, 1, 6), window()
     plain, key = run(network, inputs, resets)[0], jax.random.key(1)
     first, again = (dropped(network, inputs, resets, key, Dropout(weights=0.5)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, plain)
-    # From the zero state the first step multiplies the matrices with nothing: what is dropped there is not seen.
-    np.testing.assert_allclose(first[0], plain[0], rtol=1e-5, atol=1e-6)
+    # The first input is zero and leaves the state so, so the second is read from nothing too: no dropped weight is seen.
+    assert (plain[1] != plain[0]).all()
+    np.testing.assert_allclose(first[:2], plain[:2], rtol=1e-5, atol=1e-6)
 
 
 def test_one_hot_rows_have_unit_scale():

@@ -25,24 +25,27 @@ class Kernel(NamedTuple):
     """A weight matrix that a cell multiplies with at every step, `[rows, sum(blocks)]`.
 
     blocks: the widths into which a product is split. inputs: to so many of the first blocks the
-    input's part `W x + b` is added. initial: "orthogonal", "glorot" or "identity", each block by itself.
-    exact: the product is never rounded to bfloat16.
+    input's part `W x + b` is added. initial: "orthogonal", "glorot" or "identity", each block by itself,
+    times `scale`. exact: the product is never rounded to bfloat16. sees_state_from: the row from which on
+    the operand is the state; the rows before it see the input, and are no recurrent weights.
     """
 
     rows: int
     blocks: tuple[int, ...]
     inputs: int
     initial: str = "orthogonal"
+    scale: float = 1.0
     exact: bool = False
+    sees_state_from: int = 0
 
     def precision(self, precision: str) -> str:
         """The number format of this matrix's products where others have `precision`."""
         return "float32" if self.exact else precision
 
 
-def gates(count: int, hidden_size: int, initial: str = "orthogonal") -> Kernel:
+def gates(count: int, hidden_size: int, initial: str = "orthogonal", scale: float = 1.0) -> Kernel:
     """The matrix from a state `[B, H]` to so many gates that all see the input."""
-    return Kernel(hidden_size, (hidden_size,) * count, count, initial)
+    return Kernel(hidden_size, (hidden_size,) * count, count, initial, scale)
 
 
 class Cell:
@@ -62,6 +65,10 @@ class Cell:
     def vectors(self, hidden_size: int) -> dict[str, np.ndarray]:
         """The weight vectors, with the values that training starts from."""
         return {}
+
+    def initial_input(self, input_size: int, hidden_size: int) -> tuple[tuple[str, float], ...]:
+        """How each block of the input's matrix starts: `initial` and `scale` of a `Kernel`."""
+        return (("glorot", 1.0),) * self.input_gates
 
     def initial_bias(self, hidden_size: int) -> np.ndarray:
         """The bias of the input's product that training starts from, `[input_gates * H]`."""

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from charrnn.nn.arrays import Array, State
 from charrnn.nn.cells.base import Cell, Kernel, Product, Vectors, gates
 
+_IDENTITY_SCALE = 0.9
+"""Rectified units that start as the whole identity grow without end in a state that is never reset."""
+
 
 @dataclass(frozen=True)
 class Elman(Cell):
@@ -37,7 +40,7 @@ class ElmanReLU(Cell):
     input_gates: ClassVar[int] = 1
 
     def kernels(self, input_size: int, hidden_size: int) -> dict[str, Kernel]:
-        return {"recurrent_kernel": gates(1, hidden_size, initial="identity")}
+        return {"recurrent_kernel": gates(1, hidden_size, "identity", _IDENTITY_SCALE)}
 
     def step(self, product: Product, x: tuple[Array, ...], vectors: Vectors, state: State) -> State:
         (h,) = state

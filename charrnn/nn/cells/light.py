@@ -1,5 +1,6 @@
 """Cells that make no product with their state: all their matrices multiply the input alone."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,19 +20,26 @@ class SRU(Cell):
         c' = f * c + (1 - f) * (W x)
         h' = r * c' + (1 - r) * (W_s x)
 
-    `W_s` stands where the paper has `x` itself, as the paper does where the widths differ.
+    The paper's highway is `a x`, where `a = sqrt(1 + 2 exp(b_r))` keeps the variance of `x`. Here `W_s` stands in
+    its place and starts as just that; where the widths differ, as a random matrix of that scale. `v_f` and
+    `v_r` start at zero, where the gates see the input alone; `b_f` starts at `forget_bias`, `b_r` at `output_bias`.
     """
 
     input_gates: ClassVar[int] = 4
     state_parts: ClassVar[int] = 2
 
     forget_bias: float = 0.0
+    output_bias: float = 0.0
+
+    def initial_input(self, input_size: int, hidden_size: int) -> tuple[tuple[str, float], ...]:
+        highway = "identity" if input_size == hidden_size else "glorot"
+        return (("glorot", 1.0),) * 3 + ((highway, math.sqrt(1 + 2 * math.exp(self.output_bias))),)
 
     def vectors(self, hidden_size: int) -> dict[str, np.ndarray]:
         return {"state_f": np.zeros(hidden_size), "state_r": np.zeros(hidden_size)}
 
     def initial_bias(self, hidden_size: int) -> np.ndarray:
-        return np.repeat([self.forget_bias, 0.0, 0.0, 0.0], hidden_size)
+        return np.repeat([self.forget_bias, self.output_bias, 0.0, 0.0], hidden_size)
 
     def step(self, product: Product, x: tuple[Array, ...], vectors: Vectors, state: State) -> State:
         (f, r, candidate, highway), (_, c) = x, state
@@ -49,7 +57,8 @@ class MinGRU(LinearCell):
         n = W_n x + b_n
         h' = (1 - z) * h + z * n
 
-    `b_z` starts at `-forget_bias`, so that a larger one keeps more.
+    The candidate is linear, as in the paper's text; its appendix makes it positive, for a scan in
+    logarithms, which is not needed here. `b_z` starts at `-forget_bias`, so that a larger one keeps more.
     """
 
     input_gates: ClassVar[int] = 2
@@ -68,10 +77,12 @@ class MinGRU(LinearCell):
 class MinLSTM(LinearCell):
     """The LSTM pared down until it is linear in h, its two gates sharing out one whole (Feng et al. 2024).
 
-    f = sigmoid(W_f x + b_f)
-    i = sigmoid(W_i x + b_i)
-    n = W_n x + b_n
-    h' = f / (f + i) * h + i / (f + i) * n
+        f = sigmoid(W_f x + b_f)
+        i = sigmoid(W_i x + b_i)
+        n = W_n x + b_n
+        h' = f / (f + i) * h + i / (f + i) * n
+
+    The candidate is linear, as the MinGRU's is. `b_f` starts at `forget_bias`.
     """
 
     input_gates: ClassVar[int] = 3

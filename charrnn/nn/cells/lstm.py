@@ -139,9 +139,12 @@ class MogrifierLSTM(Cell):
         kernels = {}
         for r in range(1, self.mogrifier_rounds + 1):
             sees, gated = (hidden_size, input_size) if r % 2 else (input_size, hidden_size)
-            kernels[f"round_{r}_down"] = Kernel(sees, (self.mogrifier_rank,), 0, "glorot", exact=True)
-            kernels[f"round_{r}_up"] = Kernel(self.mogrifier_rank, (gated,), 0, "glorot", exact=True)
-        return {**kernels, "kernel": Kernel(input_size + hidden_size, (hidden_size,) * 4, 0, "glorot")}
+            from_state = 0 if r % 2 else sees
+            rank = self.mogrifier_rank
+            kernels[f"round_{r}_down"] = Kernel(sees, (rank,), 0, "glorot", exact=True, sees_state_from=from_state)
+            kernels[f"round_{r}_up"] = Kernel(rank, (gated,), 0, "glorot", exact=True, sees_state_from=rank)
+        both = input_size + hidden_size
+        return {**kernels, "kernel": Kernel(both, (hidden_size,) * 4, 0, "glorot", sees_state_from=input_size)}
 
     def vectors(self, hidden_size: int) -> dict[str, np.ndarray]:
         return {"gate_bias": np.repeat([0.0, self.forget_bias, 0.0, self.output_bias], hidden_size)}
