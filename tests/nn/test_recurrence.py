@@ -16,7 +16,7 @@ from flax import linen, nnx
 from charrnn.config import ModelConfig
 from charrnn.nn import linear, recurrence
 from charrnn.nn.arrays import sigmoid
-from charrnn.nn.cells import CELLS, base, make_cell
+from charrnn.nn.cells import CELLS, LinearCell, base, make_cell
 from charrnn.nn.recurrence import Weights
 
 T, B, H, E = 8, 3, 5, 4
@@ -106,13 +106,17 @@ def test_lstm_is_flax_own():
 
 def flax_parameters(name: str, weights: Weights) -> tuple[linen.Module, dict]:
     """Flax's cell with our weights; the input's kernels pick our blocks of the projected input."""
-    blocks = jnp.split(weights.kernels["recurrent_kernel"], CELLS[name].input_gates, -1)
     picked = jnp.split(jnp.eye(CELLS[name].input_gates * H, dtype=jnp.float32), CELLS[name].input_gates, -1)
     zeros = jnp.zeros(H, jnp.float32)
     dense = [{"kernel": picked[k], "bias": zeros} for k in range(len(picked))]
+    blocks = jnp.split(weights.kernels["recurrent_kernel"], weights.kernels["recurrent_kernel"].shape[-1] // H, -1)
     match name:
         case "rnn":
             return linen.SimpleCell(H), {"i": dense[0], "h": {"kernel": blocks[0]}}
+        case "mgu":
+            inputs = {"if": {"kernel": -picked[0], "bias": zeros}, "in": dense[1]}
+            hn = {"kernel": weights.kernels["candidate_kernel"], "bias": zeros}
+            return linen.MGUCell(H), inputs | {"hf": {"kernel": -weights.kernels["recurrent_kernel"]}, "hn": hn}
         case "gru-simple":
             inputs = {"if": dense[0], "in": dense[1]}
             recurrent = {"hf": {"kernel": blocks[0]}, "hn": {"kernel": blocks[1]}}
@@ -123,10 +127,14 @@ def flax_parameters(name: str, weights: Weights) -> tuple[linen.Module, dict]:
             return linen.GRUCell(H), inputs | {"hr": {"kernel": blocks[0]}, "hz": {"kernel": blocks[1]}, "hn": hn}
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru-reset-after", "gru-simple"])
+@pytest.mark.parametrize("name", ["rnn", "gru-reset-after", "gru-simple", "mgu"])
 def test_cells_are_flax_own(name):
     # Flax's GRU resets after the product; its MGU without a reset is our GRU with the update gate alone.
+    # With one, its gate keeps where Zhou's admits, and resets after the product: they agree, the gate
+    # negated, where the candidate sees no state.
     cell, weights, inputs, (h,), _ = problem(name, np.float32)
+    if name == "mgu":
+        weights = weights._replace(kernels={**weights.kernels, "candidate_kernel": jnp.zeros((H, H), jnp.float32)})
     ours = run(cell, weights, inputs, (h,), NO_RESETS, "float32")[1]
     flax, parameters = flax_parameters(name, weights)
     with jax.numpy_rank_promotion("allow"):
@@ -146,7 +154,7 @@ def scanned(scan: Callable, *arrays: jax.Array) -> tuple[jax.Array, tuple[jax.Ar
     return outputs, found
 
 
-@pytest.mark.parametrize("name", ["mingru", "minlstm"])
+@pytest.mark.parametrize("name", [name for name in CELLS if issubclass(CELLS[name], LinearCell)])
 def test_all_at_once_is_one_by_one(name):
     cell, _, inputs, (h,), _ = problem(name)
     a, b = cell.coefficients(tuple(jnp.split(inputs, cell.input_gates, -1)))
@@ -253,14 +261,16 @@ def test_the_state_keeps_its_type(name, dtype, precision):
 
 def test_the_cell_that_contributing_shows_is_one():
     text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
-    rooms = [vars(base), {"dataclass": dataclasses.dataclass, "ClassVar": ClassVar, "jnp": jnp, "sigmoid": sigmoid}]
-    names = {name: value for room in rooms for name, value in room.items() if not name.startswith("__")}
-    exec(text.split("```python")[1].split("```")[0], names)
+    cell_code, hand_code, *_ = (block.split("```")[0] for block in text.split("```python")[1:])
+    names = {**vars(base), "dataclass": dataclasses.dataclass, "ClassVar": ClassVar, "jnp": jnp, "sigmoid": sigmoid}
+    names["logistic"], names["tanh"] = logistic, np.tanh
+    exec(f"{cell_code}\nclass Hand:\n{hand_code}", names)
     cell, random = names["BlindGRU"](), np.random.default_rng(0)
-    weights = Weights({"recurrent_kernel": jnp.asarray(random.normal(size=(H, H)))}, {})
-    inputs, h = jnp.asarray(random.normal(size=(T, B, 2 * H))), np.zeros((B, H))
-    outputs, _ = recurrence.run(cell, weights, inputs, (jnp.asarray(h),), NO_RESETS, "float64")
+    kernel, inputs = random.normal(size=(H, H)), random.normal(size=(T, B, 2 * H))
+    weights, h = Weights({"recurrent_kernel": jnp.asarray(kernel)}, {}), np.zeros((B, H))
+    outputs, _ = recurrence.run(cell, weights, jnp.asarray(inputs), (jnp.asarray(h),), NO_RESETS, "float64")
     for t in range(T):
-        z = logistic(np.asarray(inputs[t, :, :H]) + h @ np.asarray(weights.kernels["recurrent_kernel"]))
-        h = z * h + (1 - z) * np.tanh(np.asarray(inputs[t, :, H:]))
+        blocks = np.split(inputs[t], 2, -1)
+        (h,) = names["Hand"].blind_gru(blocks, {"recurrent_kernel": [kernel]}, {}, h)
         np.testing.assert_allclose(outputs[t], h, rtol=1e-11)
+    np.testing.assert_array_equal(dataclasses.replace(cell, forget_bias=2.0).initial_bias(1), [2.0, 0.0])

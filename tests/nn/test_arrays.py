@@ -1,0 +1,32 @@
+"""The one matrix product: its gradient has a formula of its own, which is held against JAX's."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from charrnn.nn.arrays import dense
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "tolerance"),
+    [("float64", "float64", 1e-13), ("float32", "float32", 1e-5), ("bfloat16", "float32", 1e-2)],
+)
+def test_dense_is_a_product_and_so_is_its_gradient(precision, dtype, tolerance):
+    random = np.random.default_rng(0)
+    with jax.enable_x64(dtype == "float64"):
+        shapes = ((7, 3, 5), (5, 6), (7, 3, 6))
+        inputs, kernel, weights = (jnp.asarray(random.normal(size=shape), dtype) for shape in shapes)
+
+        @partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+        def both(multiply, inputs, kernel):
+            outputs, back = jax.vjp(multiply, inputs, kernel)
+            return outputs, *back(weights)
+
+        ours = both(partial(dense, precision=precision), inputs, kernel)
+        plain = both(lambda inputs, kernel: jnp.einsum("tbd,df->tbf", inputs, kernel), inputs, kernel)
+        for found, expected in zip(ours, plain, strict=True):
+            assert found.dtype == expected.dtype and found.shape == expected.shape
+            assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
