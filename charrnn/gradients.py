@@ -28,11 +28,13 @@ class GradientReach:
 
     @property
     def half_life(self) -> float:
-        """The distance over which the norm halves, on the average, down to the last that is not zero.
+        """The distance over which the norm halves, on the average, down to the last that is neither zero nor infinite.
 
         Negative where the norm grows, inf where it does neither.
         """
-        seen = [(distance, norm) for distance, norm in zip(self.distances, self.norms, strict=True) if norm > 0]
+        seen = [
+            (distance, norm) for distance, norm in zip(self.distances, self.norms, strict=True) if 0 < norm < math.inf
+        ]
         if not seen or seen[-1][1] == 1:
             return math.inf if seen else 0.0
         distance, norm = seen[-1]

@@ -1,6 +1,7 @@
 """The reach of gradients: against products of Jacobians, and on the command line."""
 
 import json
+import shutil
 from functools import partial
 from typing import Any
 
@@ -56,8 +57,9 @@ def test_norms_are_those_of_autodiff_through_the_whole_window(cell, layers):
 
 @pytest.mark.parametrize(
     ("norms", "half_life"),
-    [((0.5, 0.25), 1.0), ((0.25, 0.0), 0.5), ((2.0, 4.0), -1.0), ((1.0, 1.0), np.inf), ((0.0, 0.0), 0)],
-)
+    [((0.5, 0.25), 1.0), ((0.25, 0.0), 0.5), ((2.0, 4.0), -1.0), ((1.0, 1.0), np.inf), ((0.0, 0.0), 0),
+     ((2.0, np.inf), -1.0)],
+)  # fmt: skip
 def test_half_life(norms, half_life):
     assert gradients.GradientReach("", (1, 2), norms).half_life == pytest.approx(half_life)
 
@@ -83,3 +85,18 @@ def test_the_command_shows_every_cell_and_narrows():
 def test_a_picture_that_cannot_be_written_is_refused_first(tmp_path, file, message):
     done = CliRunner().invoke(cli, ["bench", "gradients", "--plot", str(tmp_path / file)])
     assert done.exit_code != 0 and message in done.stderr.replace("\n", " ")
+
+
+def test_a_trained_run_stands_beside_its_fresh_network_and_is_drawn(letter_runs, tmp_path):
+    pytest.importorskip("matplotlib")
+    odd = tmp_path / "[red]:cat:$\\no$.safetensors"
+    shutil.copy(letter_runs / "letters" / "model.safetensors", odd)
+    picture = tmp_path / "reach.SVG"
+    arguments = ["bench", "gradients", "--distance", "4", "--run", str(odd), "--plot", str(picture)]
+    done = CliRunner().invoke(cli, arguments, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.stdout.splitlines()]
+    rows = [line for line in lines if line[:1] == [str(odd)]]
+    assert [row[1:3] for row in rows] == [["(lstm)", "untrained"], ["(lstm)", "trained"]] * 2
+    assert rows[0][3:] != rows[1][3:]  # other weights, other figures
+    assert "$.safetensors (lstm) trained" in picture.read_text("utf-8") and f"drew {picture}" in done.stderr

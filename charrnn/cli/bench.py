@@ -1,11 +1,13 @@
 """`charrnn bench`: looking at how the cells behave."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
+from charrnn.cli.glyphs import columns
 from charrnn.cli.options import checkpoints_option
 from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError, ConfigError
@@ -55,16 +57,22 @@ def gradients(
         reaches += _of_run(run, checkpoints, distance, seed)
     if as_json:
         for reach in reaches:
-            facts = {"name": reach.name, "distances": reach.distances, "norms": reach.norms}
-            click.echo(json.dumps({**facts, "half_life": reach.half_life if abs(reach.half_life) < 1e300 else None}))
+            norms, half_life = [_finite(norm) for norm in reach.norms], _finite(reach.half_life)
+            facts = {"name": reach.name, "distances": reach.distances, "norms": norms, "half_life": half_life}
+            click.echo(json.dumps(facts))
     else:
         _show(reaches)
     if plot:
         _draw(reaches, plot)
 
 
+def _finite(number: float) -> float | None:
+    """JSON has no infinity."""
+    return number if math.isfinite(number) else None
+
+
 def _of_run(name: str, checkpoints: Path, distance: int, seed: int) -> list[Any]:
-    """A run before and after training, reading text that it draws itself."""
+    """A run's network with fresh weights and with those it learnt, reading text that it draws itself."""
     import numpy as np
 
     from charrnn.gradients import of_network
@@ -87,8 +95,8 @@ def _show(reaches: list[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    longest_name = max(len(reach.name) for reach in reaches)
+    console = Console(highlight=False, markup=False, emoji=False)  # a run may be named `[red]` or `:cat:`
+    longest_name = max(columns(reach.name) for reach in reaches)
     shown = range(len(reaches[0].distances))
     while len(shown) > 1 and longest_name + 7 * len(shown) + 11 > console.width:
         shown = shown[len(shown) % 2 == 0 :: 2]  # every other, the last always
@@ -105,7 +113,8 @@ def _show(reaches: list[Any]) -> None:
     console.print(table)
     console.print(f"\nThe same from 1 down to 1e-{_DECADES}, a character a distance:")
     for reach in reaches:
-        console.print(f"{reach.name:>{longest_name}} {_bars(reach.norms)}", soft_wrap=True)
+        indent = " " * (longest_name - columns(reach.name))
+        console.print(f"{indent}{reach.name} {_bars(reach.norms)}", soft_wrap=True)
 
 
 def _figure(norm: float) -> str:
@@ -114,9 +123,7 @@ def _figure(norm: float) -> str:
 
 def _bars(norms: tuple[float, ...]) -> str:
     """A bar for each norm: full at 1 and above, empty at 10 to the power of -_DECADES."""
-    from math import log10
-
-    shares = [min(1.0, max(0.0, 1 + log10(max(norm, 1e-300)) / _DECADES)) for norm in norms]
+    shares = [min(1.0, max(0.0, 1 + math.log10(max(norm, 1e-300)) / _DECADES)) for norm in norms]
     return "".join("▁▂▃▄▅▆▇█"[min(7, int(share * 8))] if share else "·" for share in shares)
 
 
@@ -124,7 +131,7 @@ def _check_plot(path: Path) -> None:
     """Refuse before the work what the picture could not be written for."""
     import importlib.util
 
-    if path.suffix not in (".png", ".svg", ".pdf"):
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot {path}: end the name in .png, .svg or .pdf")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"--plot {path}: there is no such folder")
@@ -143,7 +150,8 @@ def _draw(reaches: list[Any], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="characters back", ylabel="norm of the gradient")
     axes.set_ylim(bottom=10.0 ** -(2 * _DECADES))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    for text in axes.legend(fontsize=8).get_texts():
+        text.set_parse_math(False)  # a run's name may have dollars
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
