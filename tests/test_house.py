@@ -108,6 +108,14 @@ def test_every_command_is_documented() -> None:
             assert record["param_type_name"] == "argument" or record.get("help"), f"{name} {parameter.name}"
 
 
+def test_every_cell_is_documented() -> None:
+    from charrnn.config import ModelConfig
+    from charrnn.fields import value_types
+
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [cell for cell in value_types(ModelConfig)["cell"][1] if f"`{cell}`" not in readme] == []
+
+
 def test_version_is_one() -> None:
     import charrnn
 

@@ -249,7 +249,7 @@ def test_dropped_weights_are_zeros_in_the_recurrent_matrices(cell):
     first, again = (dropped(network, inputs, resets, key, Dropout(weights=0.5)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, plain)
-    # The first input is zero and leaves the state so, so the second is read from nothing too: no dropped weight is seen.
+    # The first input is zero and leaves the state so: the second is read from nothing too, and sees no dropped weight.
     assert (plain[1] != plain[0]).all()
     np.testing.assert_allclose(first[:2], plain[:2], rtol=1e-5, atol=1e-6)
 
