@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from charrnn import gradients
+from charrnn.cli.bench import _show
 from charrnn.cli.main import cli
 from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
@@ -79,6 +80,16 @@ def test_the_command_shows_every_cell_and_narrows():
     assert max(map(len, narrow.stdout.splitlines()[1:4])) <= 40 and "64" in narrow.stdout and "lstm" in narrow.stdout
     facts = [json.loads(line) for line in CliRunner().invoke(cli, [*arguments, "--json"]).stdout.splitlines()]
     assert [fact["name"] for fact in facts] == ["rnn", "lstm"] and facts[0]["half_life"] < facts[1]["half_life"]
+
+
+@pytest.mark.parametrize("columns", ["44", "80"])
+def test_a_long_name_takes_lines_and_no_figure_is_cut(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    names = ["tinyshakespeare (lstm) untrained", "tinyshakespeare (lstm) trained"]
+    _show([gradients.GradientReach(name, (1, 2, 4), (0.5, 1e-4, 4e-34)) for name in names])
+    table = capsys.readouterr().out.split("\n\n")[0]
+    assert "…" not in table and max(map(len, table.splitlines())) <= int(columns)
+    assert table.count("4e-34") == 2 and table.count("untrained") == 1
 
 
 @pytest.mark.parametrize(("file", "message"), [("x.txt", "end the name in"), ("no/x.png", "no such folder")])

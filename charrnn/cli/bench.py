@@ -97,11 +97,12 @@ def _show(reaches: list[Any]) -> None:
 
     console = Console(highlight=False, markup=False, emoji=False)  # a run may be named `[red]` or `:cat:`
     longest_name = max(columns(reach.name) for reach in reaches)
+    first_column = min(longest_name, console.width // 2)  # a longer name takes several lines
     shown = range(len(reaches[0].distances))
-    while len(shown) > 1 and longest_name + 7 * len(shown) + 11 > console.width:
+    while len(shown) > 1 and first_column + 7 * len(shown) + 11 > console.width:
         shown = shown[len(shown) % 2 == 0 :: 2]  # every other, the last always
     table = Table(box=None, pad_edge=False)
-    table.add_column("cell", no_wrap=True)
+    table.add_column("cell", overflow="fold")
     for k in shown:
         table.add_column(f"{reaches[0].distances[k]:,}", justify="right", no_wrap=True)
     table.add_column("halves in", justify="right", no_wrap=True)
