@@ -40,29 +40,41 @@ def recurrent_weights(model: ModelConfig, hidden_size: int) -> int:
 
 
 def characters_read(
-    model: ModelConfig, training: TrainingConfig, positions: int, speed: Speed | None, hidden_size: int
+    model: ModelConfig,
+    training: TrainingConfig,
+    positions: int,
+    vocabulary_size: int,
+    speed: Speed | None,
+    hidden_size: int,
 ) -> float:
-    """How many characters training will read, of the budgets the first to end. `speed` is needed for minutes."""
+    """How many characters training will read, of the budgets the first to end. `speed` is needed for minutes.
+
+    Without a budget the network is made for the default one, since nobody knows how long it will go on.
+    """
     batch_size, seq_length = training.batch_size or _BATCH_SIZE, training.seq_length or _SEQ_LENGTH
-    budgets = [] if training.has_budget else [DEFAULT_EPOCHS * positions]
+    if not training.has_budget:
+        training = dataclasses.replace(training, minutes=DEFAULT_MINUTES, epochs=DEFAULT_EPOCHS)
+    budgets = []
     if training.epochs is not None:
         budgets.append(training.epochs * positions)
     if training.steps is not None:
         budgets.append(float(training.steps * batch_size * seq_length))
     if training.minutes is not None and speed is not None:
-        layers = 2 * model.num_layers - 1
-        budgets.append(60 * training.minutes * speed.characters_a_second(hidden_size, batch_size) / layers)
+        weights = recurrent_weights(model, hidden_size) + hidden_size * vocabulary_size
+        budgets.append(60 * training.minutes * speed.characters_a_second(weights, batch_size, model.num_layers))
     return min(budgets, default=DEFAULT_EPOCHS * positions)
 
 
-def choose_width(model: ModelConfig, training: TrainingConfig, positions: int, speed: Speed | None) -> int:
+def choose_width(
+    model: ModelConfig, training: TrainingConfig, positions: int, vocabulary_size: int, speed: Speed | None
+) -> int:
     """The widest network that reads several characters for each of its weights.
 
     Of a small text too: a narrower network would read it more often in the time, and learn it by heart.
     """
 
     def fits(width: int) -> bool:
-        read = characters_read(model, training, positions, speed, width)
+        read = characters_read(model, training, positions, vocabulary_size, speed, width)
         return read >= _READ_A_WEIGHT * recurrent_weights(model, width)
 
     return max((width for width in WIDTHS if fits(width)), default=WIDTHS[0])
@@ -129,9 +141,9 @@ def resolve(
         )
     batch_size = training.batch_size or max(1, min(_BATCH_SIZE, positions // (4 * seq_length)))
     training = dataclasses.replace(training, seq_length=seq_length, batch_size=batch_size)
-    width = SIZES.get(training.size) or choose_width(model, training, positions, speed)
+    width = SIZES.get(training.size) or choose_width(model, training, positions, vocabulary_size, speed)
     hidden_size = model.hidden_size or width
-    read = characters_read(model, training, positions, speed, hidden_size)
+    read = characters_read(model, training, positions, vocabulary_size, speed, hidden_size)
     gates_its_input = model.cell == "mogrifier-lstm"
     one_hot = vocabulary_size <= _ONE_HOT_VOCABULARY and not gates_its_input
     embedding = 0 if one_hot else _LARGE_ALPHABET_EMBEDDING
@@ -147,11 +159,17 @@ def resolve(
         weight_drop=weight_drop,
     )
     training = dataclasses.replace(training, learning_rate=training.learning_rate or rate_for(hidden_size))
-    return model, dataclasses.replace(training, eval_every=training.eval_every or _eval_every(training, val_positions))
+    every = training.eval_every or _eval_every(training, val_positions, read)
+    return model, dataclasses.replace(training, eval_every=every)
 
 
-def _eval_every(training: TrainingConfig, val_positions: int) -> int:
-    """Steps between validations such that they take about a twentieth of the time."""
+def _eval_every(training: TrainingConfig, val_positions: int, read: float) -> int:
+    """Steps between validations such that they take about a twentieth of the time.
+
+    Or up to three times as much where a long held-out text would else be read fewer than three times.
+    """
     a_step = training.seq_length * training.batch_size  # type: ignore[operator]
     every = max(50, round(val_positions * _FORWARD_SHARE / _VALIDATION_SHARE / a_step))
-    return min(every, max(1, training.steps // 10)) if training.steps else every
+    if training.steps:
+        return min(every, max(1, training.steps // 10))
+    return min(every, max(50, round(read / a_step) // 3, every // 3))
