@@ -155,7 +155,7 @@ def _configurations(
         data = dataclasses.replace(data, documents=ancestor.config.data.documents)
     model, before = inherited_model(ancestor, options), ancestor.config.training
     training = dataclasses.replace(training, size=inherited_size(ancestor, training.size))
-    return data, model, adapting(training, before.learning_rate or 0.0)
+    return data, model, adapting(training, before, model.hidden_size or 0)
 
 
 def train(

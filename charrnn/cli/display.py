@@ -105,7 +105,10 @@ def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
     remedies = ["more text"]
     if (dropout := config.model.dropout or 0.0) < _MOST_DROPOUT:
         remedies.append(f"--dropout {min(_MOST_DROPOUT, dropout + _MORE):g}")
-    if config.model.cell not in WITHOUT_RECURRENT_MATRIX and (drop := config.model.weight_drop or 0.0) < _MOST_WEIGHT_DROP:
+    if (
+        config.model.cell not in WITHOUT_RECURRENT_MATRIX
+        and (drop := config.model.weight_drop or 0.0) < _MOST_WEIGHT_DROP
+    ):
         remedies.append(f"--weight-drop {min(_MOST_WEIGHT_DROP, drop + _MORE):g}")
     if not config.training.patience:
         remedies.append("stopping sooner (--patience 5)")
@@ -113,6 +116,16 @@ def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
         f"overfitting since step {best.step:,}: the held-out text got worse ({best.validation * _BITS:.3f} to "
         f"{last.validation * _BITS:.3f} bits) while the training text was learnt by heart{learnt}. "
         f"The weights of step {best.step:,} are kept. What would help: {', '.join(remedies)}"
+    )
+
+
+def describe_nothing_learnt(job: Job) -> str:
+    """That a model is of no use yet, and what would help."""
+    task = job.task
+    return (
+        "it has learnt nothing that a count of the characters does not say "
+        f"({task.nats_of_frequencies * _BITS:.3f} bits): give it longer, or where the loss does not fall a lower "
+        f"--learning-rate than {task.config.training.learning_rate:g}"
     )
 
 
@@ -183,6 +196,8 @@ class Display:
             if self.tested is not None:
                 nats = self.tested.nats
                 self.say(f"{nats * _BITS:.3f} bits per character ({nats:.4f} nats) on the text kept back for a test")
+            if end.best_nats >= self.job.task.nats_of_frequencies:
+                self.say(f"note: {describe_nothing_learnt(self.job)}")
             if self.overfitted is not None:
                 self.say(f"note: {describe_overfit(self.overfitted.overfit, self.job.task.config)}")
             self.say(f"Draw text with: charrnn sample {run}")

@@ -11,6 +11,7 @@ from charrnn.config import (
     WITHOUT_RECURRENT_MATRIX,
     DataConfig,
     ModelConfig,
+    Optimizer,
     Size,
     TrainingConfig,
 )
@@ -31,6 +32,7 @@ WIDTHS = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 
 SIZES: dict[Size, int] = {"tiny": 128, "small": 256, "medium": 512, "large": 1024}
 _BATCH_SIZE, _SEQ_LENGTH = 32, 64
 _READ_A_WEIGHT = 4.0
+_TIMES_FOR_SGD = 100
 _MOST_DROPOUT, _MOST_WEIGHT_DROP = 0.6, 0.5
 
 
@@ -80,9 +82,12 @@ def choose_width(
     return max((width for width in WIDTHS if fits(width)), default=WIDTHS[0])
 
 
-def rate_for(hidden_size: int) -> float:
-    """The peak learning rate for a width."""
-    return min(1.2e-2, 2.56 / hidden_size)
+def rate_for(hidden_size: int, optimizer: Optimizer = "adamw") -> float:
+    """The peak learning rate for a width.
+
+    SGD's steps are no longer than its gradients: of 1x32 on the fables 0.012 left 2.82 nats, 0.5 1.84 and 2.0 1.73.
+    """
+    return min(1.2e-2, 2.56 / hidden_size) * (_TIMES_FOR_SGD if optimizer == "sgd" else 1)
 
 
 def dropout_for(characters_read: float, weights: int, positions: int) -> tuple[float, float]:
@@ -105,8 +110,10 @@ def resolve_val_fraction(data: DataConfig, characters: int) -> DataConfig:
     return dataclasses.replace(data, val_fraction=min(DEFAULT_VAL_FRACTION, _HELD_OUT_CHARACTERS / max(characters, 1)))
 
 
-def adapting(training: TrainingConfig, rate: float) -> TrainingConfig:
-    """The budget and the learning rate for a network that knows much already, learnt with the peak `rate`."""
+def adapting(training: TrainingConfig, before: TrainingConfig, hidden_size: int) -> TrainingConfig:
+    """The budget and the learning rate for a network that knows much already, which it learnt as `before` says."""
+    of_one_kind = "sgd" not in {training.optimizer, before.optimizer} or training.optimizer == before.optimizer
+    rate = (before.learning_rate if of_one_kind else None) or rate_for(hidden_size, training.optimizer)
     if not training.has_budget and not training.patience:
         training = dataclasses.replace(training, minutes=ADAPTING_MINUTES, epochs=ADAPTING_EPOCHS)
     return dataclasses.replace(training, learning_rate=training.learning_rate or rate * _ADAPTING_RATE)
@@ -158,7 +165,9 @@ def resolve(
         dropout=dropout,
         weight_drop=weight_drop,
     )
-    training = dataclasses.replace(training, learning_rate=training.learning_rate or rate_for(hidden_size))
+    training = dataclasses.replace(
+        training, learning_rate=training.learning_rate or rate_for(hidden_size, training.optimizer)
+    )
     every = training.eval_every or _eval_every(training, val_positions, read)
     return model, dataclasses.replace(training, eval_every=every)
 

@@ -7,12 +7,12 @@ import math
 import pytest
 from rich.console import Console
 
-from charrnn.cli.display import LiveDisplay, clock, describe, describe_overfit, sparkline
+from charrnn.cli.display import Display, LiveDisplay, clock, describe, describe_overfit, sparkline
 from charrnn.cli.options import shown
 from charrnn.config import DataConfig, ModelConfig, Origin, RunConfig, TrainingConfig
 from charrnn.trainer import Sampled, start
 from charrnn.training.curve import Overfit, Point
-from charrnn.training.events import Trained, Validated
+from charrnn.training.events import Finished, Trained, Validated
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
 
@@ -74,6 +74,18 @@ def test_fine_tuning_that_only_spoils_is_told_without_a_loss_it_never_had() -> N
     config = RunConfig(("a",), "", DataConfig(), ModelConfig(), TrainingConfig(), {}, Origin("/old", ""))
     text = describe_overfit(Overfit(Point(0, math.inf, 1.4), Point(50, 0.7, 1.6)), config)
     assert "since step 0" in text and "learnt by heart. The weights of step 0 are kept" in text and "inf" not in text
+
+
+@pytest.mark.parametrize(("nats", "told"), [(3.2, True), (0.4, False)])
+def test_a_model_that_learnt_nothing_says_so(tmp_path, nats: float, told: bool) -> None:
+    (tmp_path / "rhyme.txt").write_text(RHYME * 60, "utf-8")
+    job = start((str(tmp_path / "rhyme.txt"),), checkpoints=tmp_path / "c", hidden_size=8, steps=10, learning_rate=5.0)
+    console = Console(file=io.StringIO(), width=200)
+    display = Display(console, job)
+    display.show(Finished(10, "budget", nats, 10, 1.0))
+    display.farewell()
+    shown = console.file.getvalue()
+    assert ("note: it has learnt nothing" in shown) == told == ("a lower --learning-rate than 5" in shown)
 
 
 def test_one_line_tells_all_that_was_chosen(tmp_path) -> None:

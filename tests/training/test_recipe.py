@@ -1,11 +1,13 @@
 """What is not given is derived from the text, the budget and the machine."""
 
+from typing import get_args
+
 import pytest
 
-from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.config import ModelConfig, Optimizer, TrainingConfig
 from charrnn.errors import CorpusError
 from charrnn.training import speed
-from charrnn.training.recipe import WIDTHS, characters_read, dropout_for, recurrent_weights, resolve
+from charrnn.training.recipe import WIDTHS, adapting, characters_read, dropout_for, recurrent_weights, resolve
 from charrnn.training.speed import Speed
 
 LAPTOP = Speed(step=1.7e-6, products=7e11)
@@ -42,6 +44,21 @@ def test_more_time_text_or_speed_makes_a_wider_network(less: int, more: int):
 def test_the_dial_has_fixed_points(size, hidden):
     model, training = resolve(ModelConfig(), TrainingConfig(size=size, minutes=1), 10**6, 10**5, 65, LAPTOP)
     assert model.hidden_size == hidden and training.size == size
+
+
+def test_the_rate_is_of_the_optimizers_kind():
+    rates = {name: resolve(ModelConfig(), TrainingConfig(optimizer=name, size="small"), 10**6, 10**5, 65)[1].learning_rate
+             for name in get_args(Optimizer)}  # fmt: skip
+    assert rates == {"adamw": 0.01, "adam": 0.01, "muon": 0.01, "sgd": 1.0}
+
+
+@pytest.mark.parametrize("before, now, rate", [
+    ("adamw", "muon", 0.006), ("sgd", "sgd", 0.006), ("sgd", "adamw", 0.003), ("adamw", "sgd", 0.3),
+])  # fmt: skip
+def test_fine_tuning_takes_no_rate_of_another_kind(before: str, now: str, rate: float):
+    found = adapting(TrainingConfig(optimizer=now), TrainingConfig(optimizer=before, learning_rate=0.02), 256)
+    assert found.learning_rate == pytest.approx(rate)
+    assert adapting(TrainingConfig(learning_rate=0.5), TrainingConfig(learning_rate=0.02), 256).learning_rate == 0.5
 
 
 def test_two_layers_are_narrower_than_one():
