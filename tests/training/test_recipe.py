@@ -47,8 +47,10 @@ def test_the_dial_has_fixed_points(size, hidden):
 
 
 def test_the_rate_is_of_the_optimizers_kind():
-    rates = {name: resolve(ModelConfig(), TrainingConfig(optimizer=name, size="small"), 10**6, 10**5, 65)[1].learning_rate
-             for name in get_args(Optimizer)}  # fmt: skip
+    rates = {}
+    for name in get_args(Optimizer):
+        _, training = resolve(ModelConfig(), TrainingConfig(optimizer=name, size="small"), 10**6, 10**5, 65)
+        rates[name] = training.learning_rate
     assert rates == {"adamw": 0.01, "adam": 0.01, "muon": 0.01, "sgd": 1.0}
 
 
