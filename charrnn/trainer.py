@@ -116,7 +116,8 @@ def start(
     vocabulary = vocabulary_of(parts.train, data.min_count, data.max_vocab, known)
     training = with_budget(dataclasses.replace(training, precision=resolve_precision(training.precision)))
     open_questions = None in (model.hidden_size, model.dropout)
-    speed = speed_of_this_machine(training.precision) if training.minutes and open_questions else None
+    timed = training.minutes or not training.has_budget
+    speed = speed_of_this_machine(training.precision) if timed and open_questions else None
     positions = (parts.train.positions, parts.validation.positions)
     model, training = resolve(model, training, *positions, vocabulary.size, speed)
     origin = ancestor.origin if ancestor else None
@@ -154,7 +155,7 @@ def _configurations(
         data = dataclasses.replace(data, documents=ancestor.config.data.documents)
     model, before = inherited_model(ancestor, options), ancestor.config.training
     training = dataclasses.replace(training, size=inherited_size(ancestor, training.size))
-    return data, model, adapting(training, before.learning_rate or 0.0)
+    return data, model, adapting(training, before, model.hidden_size or 0)
 
 
 def train(

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charrnn.cli.options import shown
-from charrnn.config import RunConfig
+from charrnn.config import WITHOUT_RECURRENT_MATRIX, RunConfig
 from charrnn.text.documents import STYLES
 from charrnn.trainer import Job, Sampled
 from charrnn.training.curve import Overfit
@@ -28,7 +28,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _SAMPLE_LINES = 8
 _PLAIN_SECONDS = 10.0
 _LARGE_CORPUS = 20_000_000
-_MOST_DROPOUT, _FEWEST_UNITS = 0.6, 64
+_MOST_DROPOUT, _MOST_WEIGHT_DROP, _MORE = 0.6, 0.5, 0.2
 
 
 @contextlib.contextmanager
@@ -68,13 +68,16 @@ def describe(job: Job) -> str:
     model, training = config.model, config.training
     count, style = len(job.corpus.spans), job.corpus.style
     documents = f"{count:,} {style if style in STYLES else 'separated'} document{'s' * (count != 1)}"
+    embedding = f", embedding {model.embedding_size}" if model.embedding_size else ""
+    optimizer = "" if training.optimizer == "adamw" else f" {training.optimizer}"
+    schedule = "cosine" if training.has_budget else "halved on a plateau"
     return " · ".join(
         (
             f"{len(task.train.positions) + len(task.validation.positions):,} characters in {documents}",
             f"{task.vocabulary.size - 2:,} distinct",
-            f"{model.cell} {model.num_layers}x{model.hidden_size}",
-            f"batch {training.batch_size}x{training.seq_length}",
-            f"rate {training.learning_rate:g}",
+            f"{model.cell} {model.num_layers}x{model.hidden_size}{embedding}",
+            f"batch {training.batch_size}x{training.seq_length}{optimizer}",
+            f"rate {training.learning_rate:.3g}, {schedule}",
             f"dropout {model.dropout:g}" + (f", of weights {model.weight_drop:g}" if model.weight_drop else ""),
             training.precision,
             describe_budget(job),
@@ -92,21 +95,37 @@ def describe_budget(job: Job) -> str:
 
 
 def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
-    """What happened after the best step, and what would help, for the options that this run may still turn."""
+    """What happened after the best step, and what would help, for the options that this run may still turn.
+
+    A narrower network is not among them: in `benchmarks/results/sizes.txt` wider ones with more dropout did better.
+    """
     best, last = overfit.best, overfit.last
-    dropout = config.model.dropout or 0.0
+    started_better = not math.isfinite(best.training)  # the validation before the first step of fine-tuning
+    learnt = "" if started_better else f" ({best.training * _BITS:.3f} to {last.training * _BITS:.3f})"
     remedies = ["more text"]
-    if dropout < _MOST_DROPOUT:
-        remedies.append(f"--dropout {min(_MOST_DROPOUT, dropout + 0.2):g}")
-    if config.init_from is None and (config.model.hidden_size or 0) > _FEWEST_UNITS:
-        remedies.append(f"--hidden {(config.model.hidden_size or 0) // 2}")
+    if (dropout := config.model.dropout or 0.0) < _MOST_DROPOUT:
+        remedies.append(f"--dropout {min(_MOST_DROPOUT, dropout + _MORE):g}")
+    if (
+        config.model.cell not in WITHOUT_RECURRENT_MATRIX
+        and (drop := config.model.weight_drop or 0.0) < _MOST_WEIGHT_DROP
+    ):
+        remedies.append(f"--weight-drop {min(_MOST_WEIGHT_DROP, drop + _MORE):g}")
     if not config.training.patience:
         remedies.append("stopping sooner (--patience 5)")
     return (
         f"overfitting since step {best.step:,}: the held-out text got worse ({best.validation * _BITS:.3f} to "
-        f"{last.validation * _BITS:.3f} bits) while the training text was learnt by heart ({best.training * _BITS:.3f} "
-        f"to {last.training * _BITS:.3f}). The weights of step {best.step:,} are kept. What would help: "
-        f"{', '.join(remedies)}"
+        f"{last.validation * _BITS:.3f} bits) while the training text was learnt by heart{learnt}. "
+        f"The weights of step {best.step:,} are kept. What would help: {', '.join(remedies)}"
+    )
+
+
+def describe_nothing_learnt(job: Job) -> str:
+    """That a model is of no use yet, and what would help."""
+    task = job.task
+    return (
+        "it has learnt nothing that a count of the characters does not say "
+        f"({task.nats_of_frequencies * _BITS:.3f} bits): give it longer, or where the loss does not fall a lower "
+        f"--learning-rate than {task.config.training.learning_rate:g}"
     )
 
 
@@ -177,6 +196,8 @@ class Display:
             if self.tested is not None:
                 nats = self.tested.nats
                 self.say(f"{nats * _BITS:.3f} bits per character ({nats:.4f} nats) on the text kept back for a test")
+            if end.best_nats >= self.job.task.nats_of_frequencies:
+                self.say(f"note: {describe_nothing_learnt(self.job)}")
             if self.overfitted is not None:
                 self.say(f"note: {describe_overfit(self.overfitted.overfit, self.job.task.config)}")
             self.say(f"Draw text with: charrnn sample {run}")

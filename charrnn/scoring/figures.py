@@ -4,6 +4,14 @@ import math
 from dataclasses import dataclass
 
 
+def perplexity_of(nats: float) -> float:
+    """Of a mean surprise in nats; infinite where no number is as large, as for a network that came apart."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
+
+
 @dataclass(frozen=True)
 class Score:
     """How surprising a text is to a model.
@@ -41,7 +49,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """Characters the model is as unsure between as if they were equally likely."""
-        return math.exp(self.nats_per_character)
+        return perplexity_of(self.nats_per_character)
 
 
 @dataclass(frozen=True)

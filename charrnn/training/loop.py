@@ -109,11 +109,15 @@ class _Loop:
         seconds = time.monotonic() - before
         self.steps_a_call = max(1, min(_MOST_STEPS_A_CALL, int(_SECONDS_A_CALL * count / seconds)))
         self.progress.elapsed = time.monotonic() - self.started
-        before_it = replace(self.progress.health)
+        before_it = self.progress.health.skipped
         self.progress.health.observe(losses, norms)
         characters = self._record(batches, losses, norms, rates)
-        if self.progress.health.skipped > before_it.skipped and not before_it.skipped_in_a_row:
-            yield Warned(f"step {self.step:,}: the loss or its gradient is not a finite number; the update is left out")
+        skipped = self.progress.health.skipped
+        if math.floor(math.log10(skipped or 0.1)) > math.floor(math.log10(before_it or 0.1)):  # the 1st, 10th, 100th
+            so_far = f", {skipped:,} so far" if skipped > 1 else ""
+            yield Warned(
+                f"step {self.step:,}: the loss or its gradient is not a finite number; the update is left out{so_far}"
+            )
         yield Trained(
             self.step, self._epoch(), _mean(losses), _largest(norms), float(rates[count - 1]), characters / seconds,
             self.progress.elapsed, self._spent(self.step),

@@ -77,4 +77,4 @@ def orthogonal(matrix: Array, precision: str) -> Array:
         through = b * squared + c * product(squared, squared, precision)
         return a * x + product(through, x, precision).astype(x.dtype), None
 
-    return lax.scan(iterate, matrix / (norm + 1e-7), _COEFFICIENTS.astype(matrix.dtype))[0]
+    return lax.scan(iterate, matrix / (norm + 1e-7), jnp.asarray(_COEFFICIENTS, matrix.dtype))[0]

@@ -6,6 +6,7 @@ and how fast a product of the training's kind is.
 
 import contextlib
 import json
+import math
 import os
 import platform
 import time
@@ -24,7 +25,7 @@ from charrnn.text.corpus import usable_cache_folder
 
 _ROWS, _WIDTH = 1024, 512
 _STEPS, _SMALL = 256, 32
-_REPEATS = 7
+_SECONDS = 0.25
 _SCANS_A_STEP, _SHARE_REACHED = 30, 0.5
 """A step of training is many operations, forward and back, and reaches a share of the large product's speed.
 
@@ -39,12 +40,13 @@ class Speed:
     step: float
     products: float
 
-    def characters_a_second(self, hidden_size: int, batch_size: int) -> float:
-        """What training one LSTM layer comes to.
+    def characters_a_second(self, weights: int, batch_size: int, num_layers: int = 1) -> float:
+        """What training a network comes to that multiplies a character by so many `weights`.
 
-        Forward, backward and the weights' gradient are 6 operations for each of the 4 H^2 weights and character.
+        Forward, backward and the weights' gradient are 6 operations for each weight and character.
         """
-        a_step = _SCANS_A_STEP * self.step + 24 * hidden_size**2 * batch_size / (_SHARE_REACHED * self.products)
+        operations = 6 * weights * batch_size
+        a_step = _SCANS_A_STEP * num_layers * self.step + operations / (_SHARE_REACHED * self.products)
         return batch_size / a_step
 
 
@@ -93,10 +95,14 @@ def _speed_of_products(precision: Precision) -> float:
 
 
 def _seconds(function: Callable[..., Array], *arguments: Array) -> float:
-    """The best of several calls, after one that compiles."""
-    times = []
-    for _ in range(1 + _REPEATS):
-        started = time.perf_counter()
+    """The best of a quarter of a second of calls, after one that compiles.
+
+    They are so many because what is measured here is remembered: of a machine that is busy with other work too,
+    some call finds it free.
+    """
+    jax.block_until_ready(function(*arguments))
+    best, until = math.inf, time.perf_counter() + _SECONDS
+    while (started := time.perf_counter()) < until or best == math.inf:
         jax.block_until_ready(function(*arguments))
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+        best = min(best, time.perf_counter() - started)
+    return best

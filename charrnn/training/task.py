@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import jax
+import numpy as np
 
 from charrnn.checkpoint import RunFolder
 from charrnn.config import RunConfig, TrainingConfig
@@ -59,6 +60,15 @@ class Task:
         config.pop("corpus")  # where the text lies; its content has a hash
         facts = [config, self.vocabulary.to_json()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    @cached_property
+    def nats_of_frequencies(self) -> float:
+        """What the held-out text costs, in nats per character, who knows only how often each occurs in it."""
+        selection = self.validation.positions.selection
+        counts = selection.symbol_counts()
+        counts = np.append(counts, selection.positions - counts.sum())  # the ends of documents
+        shares = counts[counts > 0] / counts.sum()
+        return float(-(shares * np.log(shares)).sum())
 
     def first_state(self) -> TrainState:
         """The state before the first step."""

@@ -2,16 +2,17 @@
 
 import dataclasses
 import io
+import math
 
 import pytest
 from rich.console import Console
 
-from charrnn.cli.display import LiveDisplay, clock, describe_overfit, sparkline
+from charrnn.cli.display import Display, LiveDisplay, clock, describe, describe_overfit, sparkline
 from charrnn.cli.options import shown
 from charrnn.config import DataConfig, ModelConfig, Origin, RunConfig, TrainingConfig
 from charrnn.trainer import Sampled, start
 from charrnn.training.curve import Overfit, Point
-from charrnn.training.events import Trained, Validated
+from charrnn.training.events import Finished, Trained, Validated
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
 
@@ -61,7 +62,42 @@ def test_overfitting_is_told_with_what_would_help() -> None:
     found = Overfit(Point(810, 1.0, 1.4), Point(2526, 0.7, 1.6))
     text = describe_overfit(found, config)
     assert "since step 810" in text and "2.020 to 2.308 bits" in text
-    assert "more text, --dropout 0.3, --hidden 128, stopping sooner (--patience 5)" in text
-    tuned = dataclasses.replace(config, init_from=Origin("/old", ""), model=ModelConfig(hidden_size=256, dropout=0.6))
+    assert "more text, --dropout 0.3, --weight-drop 0.2, stopping sooner (--patience 5)" in text
+    tuned = dataclasses.replace(config, model=ModelConfig(hidden_size=256, dropout=0.6, weight_drop=0.5))
     tuned = dataclasses.replace(tuned, training=TrainingConfig(patience=4))
     assert describe_overfit(found, tuned).endswith("What would help: more text")  # nothing else may still be turned
+    without = dataclasses.replace(config, model=ModelConfig(cell="mingru", dropout=0.5))
+    assert "--dropout 0.6, stopping" in describe_overfit(found, without)
+
+
+def test_fine_tuning_that_only_spoils_is_told_without_a_loss_it_never_had() -> None:
+    config = RunConfig(("a",), "", DataConfig(), ModelConfig(), TrainingConfig(), {}, Origin("/old", ""))
+    text = describe_overfit(Overfit(Point(0, math.inf, 1.4), Point(50, 0.7, 1.6)), config)
+    assert "since step 0" in text and "learnt by heart. The weights of step 0 are kept" in text and "inf" not in text
+
+
+@pytest.mark.parametrize(("nats", "told"), [(3.2, True), (0.4, False)])
+def test_a_model_that_learnt_nothing_says_so(tmp_path, nats: float, told: bool) -> None:
+    (tmp_path / "rhyme.txt").write_text(RHYME * 60, "utf-8")
+    job = start((str(tmp_path / "rhyme.txt"),), checkpoints=tmp_path / "c", hidden_size=8, steps=10, learning_rate=5.0)
+    console = Console(file=io.StringIO(), width=200)
+    display = Display(console, job)
+    display.show(Finished(10, "budget", nats, 10, 1.0))
+    display.farewell()
+    shown = console.file.getvalue()
+    assert ("note: it has learnt nothing" in shown) == told == ("a lower --learning-rate than 5" in shown)
+
+
+def test_one_line_tells_all_that_was_chosen(tmp_path) -> None:
+    (tmp_path / "rhyme.txt").write_text(RHYME * 60, "utf-8")
+    call = {"checkpoints": tmp_path / "c", "hidden_size": 8, "dropout": 0.25, "precision": "float32"}
+    chosen = [
+        describe(start((str(tmp_path / "rhyme.txt"),), run=str(number), **(call | options)))
+        for number, options in enumerate(({"steps": 1000, "weight_drop": 0.1, "learning_rate": 1 / 150},
+                                          {"patience": 3, "optimizer": "muon", "embedding_size": 4}))
+    ]  # fmt: skip
+    size = "3,060 characters in 1 file document · 15 distinct · lstm 1x8"
+    assert chosen[0] == (
+        f"{size} · batch 10x64 · rate 0.00667, cosine · dropout 0.25, of weights 0.1 · float32 · 1,000 steps"
+    )
+    assert chosen[1].startswith(f"{size}, embedding 4 · batch 10x64 muon · rate 0.012, halved on a plateau · ")

@@ -13,9 +13,11 @@ from click.testing import Result
 
 from charrnn.cli.glyphs import glyph, named
 from charrnn.cli.score.compare import odds
+from charrnn.cli.score.figures import echo
 from charrnn.cli.score.html import page
 from charrnn.cli.score.views import clusters, level_of
 from charrnn.scoring.details import Character
+from charrnn.scoring.figures import perplexity_of
 
 FACTS = {"bits_per_character": 1.0, "nats_per_character": 0.7, "perplexity": 2.0, "characters": 9, "unknown": 0}
 TEXT = "abc def\nfad bee\n\ncab\n"
@@ -39,6 +41,16 @@ def test_the_figures_are_those_of_the_model(charrnn: Callable[..., Result], file
     shown = charrnn("score", "letters", "text.txt").stdout
     assert f"bits per character    {score.bits_per_character:.3f}" in shown
     assert "protocol              stateful: one pass, 1 stream" in shown
+
+
+def test_what_is_no_number_is_null_to_programs(capsys: pytest.CaptureFixture[str], charrnn: Any, file: Path) -> None:
+    assert perplexity_of(0.0) == 1 and perplexity_of(1e4) == math.inf  # of a network that came apart
+    echo(FACTS | {"perplexity": math.inf, "dynamic": {"nats": math.nan, "rate": 0.1}, "ends": 0}, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts == FACTS | {"perplexity": None, "dynamic": {"nats": None, "rate": 0.1}, "ends": 0}
+    file.write_text(TEXT * 20, "utf-8")
+    one = charrnn("score", "letters", "text.txt", "--protocol", "windows", "--windows", "1", "--json")
+    assert json.loads(one.stdout)["standard_error_bits"] is None  # of one window nothing is known of the spread
 
 
 def test_documents_are_those_of_the_run(charrnn: Callable[..., Result], file: Path, letter_lines: Any) -> None:

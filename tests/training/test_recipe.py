@@ -1,11 +1,13 @@
 """What is not given is derived from the text, the budget and the machine."""
 
+from typing import get_args
+
 import pytest
 
-from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.config import ModelConfig, Optimizer, TrainingConfig
 from charrnn.errors import CorpusError
 from charrnn.training import speed
-from charrnn.training.recipe import WIDTHS, characters_read, dropout_for, recurrent_weights, resolve
+from charrnn.training.recipe import WIDTHS, adapting, characters_read, dropout_for, recurrent_weights, resolve
 from charrnn.training.speed import Speed
 
 LAPTOP = Speed(step=1.7e-6, products=7e11)
@@ -44,6 +46,23 @@ def test_the_dial_has_fixed_points(size, hidden):
     assert model.hidden_size == hidden and training.size == size
 
 
+def test_the_rate_is_of_the_optimizers_kind():
+    rates = {}
+    for name in get_args(Optimizer):
+        _, training = resolve(ModelConfig(), TrainingConfig(optimizer=name, size="small"), 10**6, 10**5, 65)
+        rates[name] = training.learning_rate
+    assert rates == {"adamw": 0.01, "adam": 0.01, "muon": 0.01, "sgd": 1.0}
+
+
+@pytest.mark.parametrize("before, now, rate", [
+    ("adamw", "muon", 0.006), ("sgd", "sgd", 0.006), ("sgd", "adamw", 0.003), ("adamw", "sgd", 0.3),
+])  # fmt: skip
+def test_fine_tuning_takes_no_rate_of_another_kind(before: str, now: str, rate: float):
+    found = adapting(TrainingConfig(optimizer=now), TrainingConfig(optimizer=before, learning_rate=0.02), 256)
+    assert found.learning_rate == pytest.approx(rate)
+    assert adapting(TrainingConfig(learning_rate=0.5), TrainingConfig(learning_rate=0.02), 256).learning_rate == 0.5
+
+
 def test_two_layers_are_narrower_than_one():
     one, two = (resolve(ModelConfig(num_layers=layers), TrainingConfig(minutes=2), 10**6, 10**5, 65, LAPTOP)[0]
                 for layers in (1, 2))  # fmt: skip
@@ -52,9 +71,33 @@ def test_two_layers_are_narrower_than_one():
 
 def test_of_the_budgets_the_first_to_end_counts():
     budgets = ({"steps": 100}, {"epochs": 2}, {"minutes": 1}, {"steps": 100, "epochs": 2, "minutes": 1})
-    read = [characters_read(ModelConfig(), TrainingConfig(**budget), 10**6, LAPTOP, 256) for budget in budgets]
+    read = [characters_read(ModelConfig(), TrainingConfig(**budget), 10**6, 65, LAPTOP, 256) for budget in budgets]
     assert read[:2] == [100 * 32 * 64, 2e6] and read[3] == min(read)
-    assert characters_read(ModelConfig(), TrainingConfig(minutes=1), 10**6, None, 256) == 60e6  # as if without
+    assert characters_read(ModelConfig(), TrainingConfig(minutes=1), 10**6, 65, None, 256) == 60e6  # as if without
+
+
+@pytest.mark.parametrize("positions", [27_000, 10**6, 29 * 10**6])
+def test_without_a_budget_the_network_is_made_for_the_default_one(positions: int):
+    chosen = [resolve(ModelConfig(), TrainingConfig(**options), positions, positions // 9, 65, LAPTOP)[0]
+              for options in ({"patience": 3}, {})]  # fmt: skip
+    assert chosen[0] == chosen[1]
+
+
+def test_a_large_alphabet_takes_time_from_the_width():
+    few, many = (resolve(ModelConfig(), TrainingConfig(minutes=1.5), 540_000, 60_000, size, LAPTOP)[0]
+                 for size in (65, 6_259))  # fmt: skip
+    assert (few.hidden_size, many.hidden_size) == (512, 320) and many.dropout < few.dropout
+
+
+@pytest.mark.parametrize("budget, least", [({}, 3), ({"minutes": 0.36}, 2), ({"minutes": 30}, 3), ({"steps": 90}, 10)])
+@pytest.mark.parametrize("positions", [10**6, 29 * 10**6])
+def test_the_held_out_text_is_read_several_times_and_not_too_often(budget: dict, least: int, positions: int):
+    held_out = min(positions // 9, 10**6)
+    model, training = resolve(ModelConfig(), TrainingConfig(**budget), positions, held_out, 65, LAPTOP)
+    read = characters_read(model, training, positions, 65, LAPTOP, model.hidden_size)
+    times = -(-read // (training.eval_every * 32 * 64))
+    assert times >= least
+    assert training.steps or (times - 1) * held_out / 3 <= 0.151 * read  # the last one comes after the budget
 
 
 def test_what_is_read_more_often_by_more_weights_is_dropped_more():
@@ -87,6 +130,6 @@ def test_the_machine_is_measured_once(tmp_path, monkeypatch):
 
 
 def test_wider_networks_train_more_slowly_and_a_step_has_its_cost():
-    rates = [LAPTOP.characters_a_second(hidden, 32) for hidden in WIDTHS]
+    rates = [LAPTOP.characters_a_second(4 * hidden**2, 32) for hidden in WIDTHS]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] < 32 / LAPTOP.step

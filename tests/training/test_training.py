@@ -29,6 +29,7 @@ from charrnn.training.progress import Progress
 from charrnn.training.step import StepSettings, initial_state, place, train_steps
 from charrnn.training.task import budget_spent
 
+RHYME = "the cat sat on the mat and the dog sat on the log.\n"
 # The dropout is given, since the recipe's differs with the budget and each is another program to compile.
 TINY = {"hidden_size": 16, "seq_length": 16, "batch_size": 4, "learning_rate": 0.02, "precision": "float32",
         "dropout": 0.2, "weight_drop": 0.1}  # fmt: skip
@@ -77,6 +78,31 @@ def test_resumed_equals_unbroken(text_file, tmp_path):
         expected, found = weights(unbroken), weights(second)
         assert all((expected[name] == found[name]).all() for name in expected)
         assert curve(unbroken) == curve(second)
+
+
+def test_what_is_left_out_is_told_less_and_less_often(text_file, tmp_path, monkeypatch):
+    def sometimes_nan(state, batches, rates, count, settings):  # every other step
+        losses = np.where((int(state.step) + np.arange(count)) % 2, 1.0, np.nan)
+        return state._replace(step=state.step + count), losses, np.ones(count)
+
+    monkeypatch.setattr(loop, "train_steps", sometimes_nan)
+    job = job_of(text_file, tmp_path, steps=300, eval_every=300)
+    warned = [event.text.split("; ")[1] for event in job.events() if isinstance(event, loop.Warned)]
+    assert len(warned) == 3 and warned[0].startswith("the update is left out")
+    assert warned[-1].startswith("the update is left out, 10")  # of 150
+    trained = [event["skipped"] for event in job.task.folder.metrics() if event["event"] == "train"]
+    assert trained[-1] == 150
+
+
+def test_a_model_that_learnt_nothing_is_known(text_file, tmp_path):
+    job = job_of(text_file, tmp_path)
+    held_out = "".join(RHYME * 60)[-306:]
+    shares = [held_out.count(character) / 306 for character in set(held_out)]
+    assert job.task.nats_of_frequencies == pytest.approx(-sum(share * math.log(share) for share in shares))
+    lines = job_of(text_file, tmp_path, run="lines", documents="line")
+    held_out = "".join(RHYME * 6)  # each line's end is a symbol of its own
+    shares = [held_out.count(character) / 306 for character in set(held_out)]
+    assert lines.task.nats_of_frequencies == pytest.approx(-sum(share * math.log(share) for share in shares))
 
 
 @pytest.mark.parametrize("spoilt", ["asked to stop", "not finite"])

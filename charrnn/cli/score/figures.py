@@ -9,6 +9,7 @@ import numpy as np
 
 from charrnn.cli.progress import progress_bar
 from charrnn.generation.dynamic import DEFAULT_RATES, Rates
+from charrnn.scoring.figures import perplexity_of
 from charrnn.scoring.protocols import score_dynamic, score_stateful, score_windows
 from charrnn.scoring.text import ReadyText
 
@@ -52,7 +53,7 @@ def _means(nats: float, text: ReadyText) -> dict[str, float]:
     """The figures that follow from the mean nats a character."""
     bits = nats / math.log(2)
     return {
-        "bits_per_character": bits, "nats_per_character": nats, "perplexity": math.exp(nats),
+        "bits_per_character": bits, "nats_per_character": nats, "perplexity": perplexity_of(nats),
         "bits_per_byte": bits * len(text) / max(text.bytes, 1),
     }  # fmt: skip
 
@@ -66,10 +67,22 @@ def one_line(facts: dict[str, Any]) -> str:
 def echo(facts: dict[str, Any], as_json: bool) -> None:
     """Write the figures."""
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(_writable(facts), ensure_ascii=False, allow_nan=False))
         return
     for name, value in _rows(facts):
         click.echo(f"{name:22}{value}")
+
+
+def _writable(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts as JSON can hold them: null for what is no number, or none that can be written."""
+    return {
+        name: _writable(value) if isinstance(value, dict) else None if _is_no_number(value) else value
+        for name, value in facts.items()
+    }
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
