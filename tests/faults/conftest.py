@@ -8,10 +8,13 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from faulty import CONFIG, VOCABULARY
+from person import RHYME
 
+import charrnn
 from charrnn.checkpoint import RunFolder
 
 FULL = os.environ.get("CHARRNN_FAULTS") == "full"
@@ -80,3 +83,34 @@ def state_of() -> Callable[[int], State]:
         }
 
     return make
+
+
+@pytest.fixture
+def promotion() -> Iterator[None]:
+    """Optax's bias correction raises a Python float to an int32 power, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the program runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one small run, `rhyme`."""
+    place = tmp_path_factory.mktemp("trained")
+    (place / "rhyme.txt").write_text(RHYME * 20)
+    (place / "other.txt").write_text(RHYME * 21)
+    (place / "folder").mkdir()
+    (place / "dangling").symlink_to("nowhere")
+    for name, content in {"empty": b"", "latin": b"caf\xe9 " * 99, "utf-16": RHYME.encode("utf-16"), "nul": b"a\0b",
+                          "latin.safetensors": b"caf\xe9 " * 99}.items():  # fmt: skip
+        (place / name).write_bytes(content)
+    with jax.numpy_dtype_promotion("standard"):
+        charrnn.train(place / "rhyme.txt", checkpoints=place / "checkpoints", hidden_size=8, seq_length=8, batch_size=2,
+                      steps=2, sample_every=0, precision="float32", dropout=0.0, embedding_size=0)  # fmt: skip
+    return place
