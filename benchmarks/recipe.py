@@ -36,8 +36,8 @@ PARTS = {
     "window 128": "--seq-length 128 --batch-size 16",
     "batch 16": "--batch-size 16 --steps {twice}",
     "batch 64": "--batch-size 64 --steps {half}",
-    "rate x 0.5": "--learning-rate {slower}",
-    "rate x 1.5": "--learning-rate {faster}",
+    "rate 0.005": "--learning-rate 0.005",
+    "rate 0.015": "--learning-rate 0.015",
     "no warmup": "--warmup 0",
     "warmup 0.2": "--warmup 0.2",
     "f = 1 - i": "--cell lstm-coupled",
@@ -49,12 +49,14 @@ PARTS = {
 }
 """One change each. Those of batch and window read as many characters as the default."""
 
+COMMON = {"--dropout": 0.1, "--weight-drop": 0, "--learning-rate": 0.01}
+"""What the parts are measured beside: the default of any width and budget but for these."""
+
 
 def options(change: str, hidden: int, steps: int) -> list[str]:
     """The words of a trial's command; of an option given twice the last one counts."""
-    rate = min(1.2e-2, 2.56 / hidden)
-    changed = change.format(twice=2 * steps, half=steps // 2, slower=0.5 * rate, faster=1.5 * rate).split()
-    given = {"--hidden": hidden, "--steps": steps, "--dropout": 0.1, "--weight-drop": 0, "--eval-every": steps // 4}
+    changed = change.format(twice=2 * steps, half=steps // 2).split()
+    given = {"--hidden": hidden, "--steps": steps, "--eval-every": steps // 4, **COMMON}
     return [word for name, value in given.items() if name not in changed for word in (name, str(value))] + changed
 
 

@@ -100,4 +100,4 @@ def test_one_line_tells_all_that_was_chosen(tmp_path) -> None:
     assert chosen[0] == (
         f"{size} · batch 10x64 · rate 0.00667, cosine · dropout 0.25, of weights 0.1 · float32 · 1,000 steps"
     )
-    assert chosen[1].startswith(f"{size}, embedding 4 · batch 10x64 muon · rate 0.012, halved on a plateau · ")
+    assert chosen[1].startswith(f"{size}, embedding 4 · batch 10x64 muon · rate 0.015, halved on a plateau · ")

@@ -51,11 +51,11 @@ def test_the_rate_is_of_the_optimizers_kind():
     for name in get_args(Optimizer):
         _, training = resolve(ModelConfig(), TrainingConfig(optimizer=name, size="small"), 10**6, 10**5, 65)
         rates[name] = training.learning_rate
-    assert rates == {"adamw": 0.01, "adam": 0.01, "muon": 0.01, "sgd": 1.0}
+    assert rates == {"adamw": 0.015, "adam": 0.015, "muon": 0.015, "sgd": 1.5}
 
 
 @pytest.mark.parametrize("before, now, rate", [
-    ("adamw", "muon", 0.006), ("sgd", "sgd", 0.006), ("sgd", "adamw", 0.003), ("adamw", "sgd", 0.3),
+    ("adamw", "muon", 0.006), ("sgd", "sgd", 0.006), ("sgd", "adamw", 0.0045), ("adamw", "sgd", 0.45),
 ])  # fmt: skip
 def test_fine_tuning_takes_no_rate_of_another_kind(before: str, now: str, rate: float):
     found = adapting(TrainingConfig(optimizer=now), TrainingConfig(optimizer=before, learning_rate=0.02), 256)
@@ -86,7 +86,7 @@ def test_without_a_budget_the_network_is_made_for_the_default_one(positions: int
 def test_a_large_alphabet_takes_time_from_the_width():
     few, many = (resolve(ModelConfig(), TrainingConfig(minutes=1.5), 540_000, 60_000, size, LAPTOP)[0]
                  for size in (65, 6_259))  # fmt: skip
-    assert (few.hidden_size, many.hidden_size) == (512, 320) and many.dropout < few.dropout
+    assert few.hidden_size > many.hidden_size and few.dropout > many.dropout
 
 
 @pytest.mark.parametrize("budget, least", [({}, 3), ({"minutes": 0.36}, 2), ({"minutes": 30}, 3), ({"steps": 90}, 10)])
