@@ -7,25 +7,15 @@ options but the budget (and the document style of the base, so that both read th
 """
 
 import argparse
-import json
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.machine import describe, run, write_result
-
-CHARRNN = (sys.executable, "-m", "charrnn")
+from benchmarks.machine import CHARRNN, describe, facts_of, located, run, write_result
 
 
 def validations(folder: Path, name: str) -> list[dict[str, float]]:
     """The validations of a run, in their order."""
-    shown = run(*CHARRNN, "show", name, "--json", cwd=folder)
-    return list(json.loads(shown.output.splitlines()[-1])["validations"])
-
-
-def located(text: str) -> str:
-    """A file by its whole path, a bundled text by its name."""
-    return str(Path(text).absolute()) if Path(text).exists() else text
+    return list(facts_of("show", name, folder=folder)["validations"])
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What a figure must carry with it: the machine, the versions, and the time a process takes."""
 
+import json
 import os
 import platform
 import subprocess
@@ -7,9 +8,12 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
+CHARRNN = (sys.executable, "-m", "charrnn")
+NATS = 0.6931471805599453
+"""In a bit."""
 
 
 class Run(NamedTuple):
@@ -46,6 +50,29 @@ def run(*command: str, environment: dict[str, str] | None = None, cwd: Path | No
         raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
     bytes_a_unit = 1 if sys.platform == "darwin" else 1024
     return Run(seconds, usage.ru_maxrss * bytes_a_unit / 2**20, output)
+
+
+def located(text: str) -> str:
+    """A file by its whole path, a bundled text by its name."""
+    return str(Path(text).absolute()) if Path(text).exists() else text
+
+
+def facts_of(*command: str, folder: str | Path) -> dict[str, Any]:
+    """The last JSON object that a `charrnn` command writes in a folder."""
+    output = run(*CHARRNN, *command, "--json", cwd=Path(folder)).output
+    return dict(json.loads([line for line in output.splitlines() if line.startswith("{")][-1]))
+
+
+def kept_trials(path: Path) -> list[dict[str, Any]]:
+    """The trials that a file holds, an object a line."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def keep_trial(path: Path, trial: dict[str, Any]) -> None:
+    """Print a trial and add it to the file."""
+    print(json.dumps(trial), flush=True)
+    with path.open("a") as file:
+        file.write(json.dumps(trial) + "\n")
 
 
 def write_result(name: str, text: str) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe, run, write_result
+from benchmarks.machine import CHARRNN, describe, facts_of, located, run, write_result
 
 PEERS = ("lstm 2x128", "gpt 4x128")
 VALIDATIONS = 10
@@ -210,14 +210,10 @@ def work(name: str, text: str, seconds: float, seed: int) -> None:
 def ours(text: str, seconds: float, seed: int) -> tuple[float, str]:
     """Bits per character of `charrnn train`, and the network that it chose."""
     with tempfile.TemporaryDirectory() as folder:
-        charrnn = (sys.executable, "-m", "charrnn")
         budget = ("--minutes", f"{seconds / 60:g}", "--seed", str(seed))
-        run(*charrnn, "train", text, *budget, "--quiet", cwd=Path(folder))
-        facts = json.loads(run(*charrnn, "runs", "--json", cwd=Path(folder)).output.splitlines()[-1])
-        config = json.loads(run(*charrnn, "show", "--json", cwd=Path(folder)).output.splitlines()[-1])["config"][
-            "model"
-        ]
-    return facts["bits_per_character"], f"{config['cell']} {config['num_layers']}x{config['hidden_size']}"
+        run(*CHARRNN, "train", text, *budget, "--quiet", cwd=Path(folder))
+        facts, model = facts_of("runs", folder=folder), facts_of("show", folder=folder)["config"]["model"]
+    return facts["bits_per_character"], f"{model['cell']} {model['num_layers']}x{model['hidden_size']}"
 
 
 def main() -> None:
@@ -235,7 +231,7 @@ def main() -> None:
     lines = [describe(), f"--minutes {arguments.minutes:g}; bits per held-out character", ""]
     lines.append(f"{'text':20} {'seed':>4}  {'charrnn':>8} {'network':12} " + " ".join(f"{peer:>10}" for peer in PEERS))
     for text in arguments.texts:
-        source = str(Path(text).absolute()) if Path(text).exists() else text
+        source = located(text)
         for seed in range(arguments.seeds):
             bits, network = ours(source, seconds, seed)
             columns = []

@@ -9,29 +9,17 @@ corpus; texts shorter than that have none.
 
 import argparse
 import itertools
-import json
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from benchmarks.machine import describe, run, write_result
-
-CHARRNN = (sys.executable, "-m", "charrnn")
-
-
-def facts_of(*command: str, folder: str) -> dict[str, Any]:
-    """The last line that a command writes, which is JSON."""
-    output = run(*CHARRNN, *command, "--json", cwd=Path(folder)).output
-    return dict(json.loads([line for line in output.splitlines() if line.startswith("{")][-1]))
+from benchmarks.machine import CHARRNN, NATS, describe, facts_of, located, run, write_result
 
 
 def measure(text: str, minutes: float, seed: int) -> str:
     """Train, score and sample once; a row of the table."""
-    source = str(Path(text).absolute()) if Path(text).exists() else text
     with tempfile.TemporaryDirectory() as folder:
         options = ("--minutes", f"{minutes:g}", "--seed", str(seed), "--run", "run", "--quiet")
-        seconds = run(*CHARRNN, "train", source, *options, cwd=Path(folder)).seconds
+        seconds = run(*CHARRNN, "train", located(text), *options, cwd=Path(folder)).seconds
         model = facts_of("show", "run", folder=folder)["config"]["model"]
         nats = facts_of("score", "run", "--part", "validation", folder=folder)["nats_per_character"]
         cold = facts_of("score", "run", "--part", "validation", "--protocol", "windows", folder=folder)
@@ -39,7 +27,7 @@ def measure(text: str, minutes: float, seed: int) -> str:
     network = f"{model['num_layers']}x{model['hidden_size']}"
     copied = f"{drawn['share_in_corpus']:7.1%}" if drawn["runs"] else f"{'-':>7}"
     return (
-        f"{Path(text).name:20} {minutes:7g} {seed:4} {network:>7} {nats:9.4f} {nats / 0.6931471805599453:9.4f} "
+        f"{Path(text).name:20} {minutes:7g} {seed:4} {network:>7} {nats:9.4f} {nats / NATS:9.4f} "
         f"{cold['nats_per_character']:8.4f} {copied} {seconds:9.1f}"
     )
 

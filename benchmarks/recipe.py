@@ -3,7 +3,7 @@
     python -m benchmarks.recipe TEXT... [--steps 1577] [--hidden 256] [--seeds 2] [--parts NAME...]
 
 Every training is a whole process with a fixed number of steps, so that what else the machine does changes
-nothing but the seconds; those are told as a ratio to the default's, the medians over the seeds, since a part
+nothing but the seconds; those are told as a ratio to the base's, the medians over the seeds, since a part
 whose steps take longer must bring more than it takes. Trials that `results/recipe.jsonl` holds already
 are not made again; the table is of all that it holds.
 """
@@ -11,18 +11,27 @@ are not made again; the table is of all that it holds.
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import RESULTS, describe, run, write_result
+from benchmarks.machine import (
+    CHARRNN,
+    NATS,
+    RESULTS,
+    describe,
+    facts_of,
+    keep_trial,
+    kept_trials,
+    located,
+    run,
+    write_result,
+)
 
 TRIALS = RESULTS / "recipe.jsonl"
-NATS = 0.6931471805599453
-DEFAULT = "the default"
+BASE = "the base"
 PARTS = {
-    DEFAULT: "",
+    BASE: "",
     "muon": "--optimizer muon",
     "adam without decay": "--weight-decay 0",
     "decay 0.1": "--weight-decay 0.1",
@@ -47,10 +56,10 @@ PARTS = {
     "embedding 64": "--embedding 64",
     "two layers": "--layers 2",
 }
-"""One change each. Those of batch and window read as many characters as the default."""
+"""One change each. Those of batch and window read as many characters as the base."""
 
 COMMON = {"--dropout": 0.1, "--weight-drop": 0, "--learning-rate": 0.01}
-"""What the parts are measured beside: the default of any width and budget but for these."""
+"""The base: the default options but for these, which do not follow from the budget."""
 
 
 def options(change: str, hidden: int, steps: int) -> list[str]:
@@ -63,20 +72,19 @@ def options(change: str, hidden: int, steps: int) -> list[str]:
 def trial(source: str, words: list[str], seed: int) -> tuple[float, float]:
     """The best held-out nats per character, and the seconds spent training."""
     with tempfile.TemporaryDirectory() as folder:
-        charrnn = (sys.executable, "-m", "charrnn")
-        run(*charrnn, "train", source, "--quiet", "--seed", str(seed), *words, cwd=Path(folder))
-        facts = json.loads(run(*charrnn, "runs", "--json", cwd=Path(folder)).output.splitlines()[-1])
+        run(*CHARRNN, "train", source, "--quiet", "--seed", str(seed), *words, cwd=Path(folder))
+        facts = facts_of("runs", folder=folder)
         events = next((Path(folder) / "checkpoints").glob("*/metrics.jsonl")).read_text().splitlines()
     seconds = max(json.loads(line).get("elapsed", 0.0) for line in events)
     return facts["bits_per_character"] * NATS, seconds
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """All parts by text and size, the best first, with what each adds to the default's nats."""
+    """All parts by text and size, the best first, with what each adds to the base's nats."""
     lines = [describe(), "trials of `python -m benchmarks.recipe`: held-out nats per character at equal steps", ""]
     for key in sorted({(record["text"], record["hidden"], record["steps"]) for record in records}):
         here = [record for record in records if (record["text"], record["hidden"], record["steps"]) == key]
-        base = {record["seed"]: record for record in here if record["part"] == DEFAULT}
+        base = {record["seed"]: record for record in here if record["part"] == BASE}
         lines.append(f"{key[0]}, 1x{key[1]}, {key[2]:,} steps of 32x64")
         lines.append(f"  {'part':20} {'nats':>7} {'change':>8} {'time x':>6} {'seeds':>5}  options")
         rows = []
@@ -85,8 +93,8 @@ def table(records: list[dict[str, Any]]) -> str:
             if not paired:
                 continue
             nats = statistics.mean(record["nats"] for record, _ in paired)
-            change = statistics.mean(record["nats"] - default["nats"] for record, default in paired)
-            slower = statistics.median(record["seconds"] / default["seconds"] for record, default in paired)
+            change = statistics.mean(record["nats"] - based["nats"] for record, based in paired)
+            slower = statistics.median(record["seconds"] / based["seconds"] for record, based in paired)
             rows.append((nats, f"  {part:20} {nats:7.4f} {change:+8.4f} {slower:6.2f} {len(paired):5}  {PARTS[part]}"))
         lines += [row.rstrip() for _, row in sorted(rows)] + [""]
     return "\n".join(lines)
@@ -101,23 +109,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
-    records = [json.loads(line) for line in TRIALS.read_text().splitlines()] if TRIALS.exists() else []
+    records = kept_trials(TRIALS)
     done = {(r["text"], r["hidden"], r["steps"], r["part"], r["seed"]) for r in records}
     for text in arguments.texts:
-        source = str(Path(text).absolute()) if Path(text).exists() else text
         for seed in range(arguments.seeds):
-            for part in dict.fromkeys([DEFAULT, *arguments.parts]):
+            for part in dict.fromkeys([BASE, *arguments.parts]):
                 key = (Path(text).name, arguments.hidden, arguments.steps, part, seed)
                 if key in done:
                     continue
-                nats, seconds = trial(source, options(PARTS[part], arguments.hidden, arguments.steps), seed)
+                nats, seconds = trial(located(text), options(PARTS[part], arguments.hidden, arguments.steps), seed)
                 names = ("text", "hidden", "steps", "part", "seed")
                 records.append(
                     {**dict(zip(names, key, strict=True)), "nats": round(nats, 4), "seconds": round(seconds, 1)}
                 )
-                print(json.dumps(records[-1]), flush=True)
-                with TRIALS.open("a") as file:
-                    file.write(json.dumps(records[-1]) + "\n")
+                keep_trial(TRIALS, records[-1])
     write_result("recipe.txt", table(records))
 
 

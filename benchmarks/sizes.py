@@ -11,20 +11,29 @@ import argparse
 import itertools
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import RESULTS, describe, run, write_result
+from benchmarks.machine import (
+    CHARRNN,
+    NATS,
+    RESULTS,
+    describe,
+    facts_of,
+    keep_trial,
+    kept_trials,
+    located,
+    run,
+    write_result,
+)
 from benchmarks.train_speed import Contender, charrnn_steps
 from charrnn.training.recipe import rate_for
 
 BATCH, WINDOW = 32, 64
 TRIALS, SPEEDS = RESULTS / "sizes.jsonl", RESULTS / "sizes_speed.json"
 ROUNDS = 5
-NATS = 0.6931471805599453
 KEY = ("text", "cell", "layers", "hidden", "batch", "window", "rate", "dropout", "extra", "steps", "seed")
 
 
@@ -57,11 +66,8 @@ def trial(source: str, settings: dict[str, Any]) -> float:
         options["weight-drop"] = 0
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     with tempfile.TemporaryDirectory() as folder:
-        charrnn = (sys.executable, "-m", "charrnn")
-        path = str(Path(source).absolute()) if Path(source).exists() else source
-        run(*charrnn, "train", path, "--quiet", *words, *settings["extra"].split(), cwd=Path(folder))
-        facts = json.loads(run(*charrnn, "runs", "--json", cwd=Path(folder)).output.splitlines()[-1])
-    return facts["bits_per_character"] * NATS
+        run(*CHARRNN, "train", located(source), "--quiet", *words, *settings["extra"].split(), cwd=Path(folder))
+        return float(facts_of("runs", folder=folder)["bits_per_character"]) * NATS
 
 
 def trials(arguments: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
@@ -107,15 +113,13 @@ def main() -> None:
     parser.add_argument("--extra", default="", help="further options for `charrnn train`")
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
-    records = [json.loads(line) for line in TRIALS.read_text().splitlines()] if TRIALS.exists() else []
+    records = kept_trials(TRIALS)
     done = {tuple(record[name] for name in KEY) for record in records}
     for source, settings in trials(arguments):
         if tuple(settings[name] for name in KEY) in done:
             continue
         records.append({**settings, "nats": round(trial(source, settings), 4)})
-        print(json.dumps(records[-1]), flush=True)
-        with TRIALS.open("a") as file:
-            file.write(json.dumps(records[-1]) + "\n")
+        keep_trial(TRIALS, records[-1])
     write_result("sizes.txt", table(records))
 
 

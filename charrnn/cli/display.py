@@ -22,13 +22,14 @@ from charrnn.text.documents import STYLES
 from charrnn.trainer import Job, Sampled
 from charrnn.training.curve import Overfit
 from charrnn.training.events import Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
+from charrnn.training.recipe import MOST_DROPOUT, MOST_WEIGHT_DROP
 
 _BITS = 1 / math.log(2)
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SAMPLE_LINES = 8
 _PLAIN_SECONDS = 10.0
 _LARGE_CORPUS = 20_000_000
-_MOST_DROPOUT, _MOST_WEIGHT_DROP, _MORE = 0.6, 0.5, 0.2
+_MORE_DROPOUT = 0.2
 
 
 @contextlib.contextmanager
@@ -103,13 +104,13 @@ def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
     started_better = not math.isfinite(best.training)  # the validation before the first step of fine-tuning
     learnt = "" if started_better else f" ({best.training * _BITS:.3f} to {last.training * _BITS:.3f})"
     remedies = ["more text"]
-    if (dropout := config.model.dropout or 0.0) < _MOST_DROPOUT:
-        remedies.append(f"--dropout {min(_MOST_DROPOUT, dropout + _MORE):g}")
+    if (dropout := config.model.dropout or 0.0) < MOST_DROPOUT:
+        remedies.append(f"--dropout {min(MOST_DROPOUT, dropout + _MORE_DROPOUT):g}")
     if (
         config.model.cell not in WITHOUT_RECURRENT_MATRIX
-        and (drop := config.model.weight_drop or 0.0) < _MOST_WEIGHT_DROP
+        and (drop := config.model.weight_drop or 0.0) < MOST_WEIGHT_DROP
     ):
-        remedies.append(f"--weight-drop {min(_MOST_WEIGHT_DROP, drop + _MORE):g}")
+        remedies.append(f"--weight-drop {min(MOST_WEIGHT_DROP, drop + _MORE_DROPOUT):g}")
     if not config.training.patience:
         remedies.append("stopping sooner (--patience 5)")
     return (

@@ -29,9 +29,6 @@ _COEFFICIENTS = np.array(
 )
 """a, b, c of each iteration, which bring singular values from 0.01 to 1 near 1 in five (J. You, 2025)."""
 
-OPERATIONS = 8 * len(_COEFFICIENTS) * 3
-"""Of a step, times H^3, for an LSTM layer's four square blocks: three products of 2 H^3 an iteration."""
-
 
 def scale_by_muon(precision: str, shards: int) -> optax.GradientTransformation:
     """Matrices only. With several `shards` it must be called inside the mesh, which divides the work."""

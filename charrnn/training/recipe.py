@@ -33,7 +33,7 @@ SIZES: dict[Size, int] = {"tiny": 128, "small": 256, "medium": 512, "large": 102
 _BATCH_SIZE, _SEQ_LENGTH = 32, 64
 _READ_A_WEIGHT = 8.0
 _TIMES_FOR_SGD = 100
-_MOST_DROPOUT, _MOST_WEIGHT_DROP = 0.6, 0.5
+MOST_DROPOUT, MOST_WEIGHT_DROP = 0.6, 0.5
 
 
 def recurrent_weights(model: ModelConfig, hidden_size: int) -> int:
@@ -96,7 +96,7 @@ def dropout_for(characters_read: float, weights: int, positions: int) -> tuple[f
     More for a text that is read more often, and by more weights: else it would be learnt by heart.
     """
     pressure = math.log10(characters_read / positions * weights / positions)
-    return _share(0.1 + 0.18 * pressure, _MOST_DROPOUT), _share(0.25 * pressure - 0.165, _MOST_WEIGHT_DROP)
+    return _share(0.1 + 0.18 * pressure, MOST_DROPOUT), _share(0.25 * pressure - 0.165, MOST_WEIGHT_DROP)
 
 
 def _share(value: float, most: float) -> float:
