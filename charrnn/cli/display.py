@@ -16,20 +16,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from charrnn.cli.descriptions import describe, describe_nothing_learnt, describe_overfit
 from charrnn.cli.options import shown
-from charrnn.config import WITHOUT_RECURRENT_MATRIX, RunConfig
-from charrnn.text.documents import STYLES
 from charrnn.trainer import Job, Sampled
-from charrnn.training.curve import Overfit
 from charrnn.training.events import Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
-from charrnn.training.recipe import MOST_DROPOUT, MOST_WEIGHT_DROP
 
 _BITS = 1 / math.log(2)
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SAMPLE_LINES = 8
 _PLAIN_SECONDS = 10.0
 _LARGE_CORPUS = 20_000_000
-_MORE_DROPOUT = 0.2
 
 
 @contextlib.contextmanager
@@ -60,73 +56,6 @@ def make_display(console: Console, job: Job, quiet: bool) -> "Display":
         LiveDisplay(console, job)
         if console.is_terminal and not console.is_dumb_terminal
         else PlainDisplay(console, job)
-    )
-
-
-def describe(job: Job) -> str:
-    """One line: what is learnt, by what network, with which settings."""
-    config, task = job.task.config, job.task
-    model, training = config.model, config.training
-    count, style = len(job.corpus.spans), job.corpus.style
-    documents = f"{count:,} {style if style in STYLES else 'separated'} document{'s' * (count != 1)}"
-    embedding = f", embedding {model.embedding_size}" if model.embedding_size else ""
-    optimizer = "" if training.optimizer == "adamw" else f" {training.optimizer}"
-    schedule = "cosine" if training.has_budget else "halved on a plateau"
-    return " · ".join(
-        (
-            f"{len(task.train.positions) + len(task.validation.positions):,} characters in {documents}",
-            f"{task.vocabulary.size - 2:,} distinct",
-            f"{model.cell} {model.num_layers}x{model.hidden_size}{embedding}",
-            f"batch {training.batch_size}x{training.seq_length}{optimizer}",
-            f"rate {training.learning_rate:.3g}, {schedule}",
-            f"dropout {model.dropout:g}" + (f", of weights {model.weight_drop:g}" if model.weight_drop else ""),
-            training.precision,
-            describe_budget(job),
-        )
-    )
-
-
-def describe_budget(job: Job) -> str:
-    """The budgets, such as `5 minutes or 60 epochs`, or the patience that stands in for one."""
-    training = job.task.config.training
-    if not training.has_budget:
-        return f"until {training.patience} validations bring nothing"
-    budgets = {"steps": training.steps, "minutes": training.minutes, "epochs": training.epochs}
-    return " or ".join(f"{value:,g} {name}" for name, value in budgets.items() if value)
-
-
-def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
-    """What happened after the best step, and what would help, for the options that this run may still turn.
-
-    A narrower network is not among them: in `benchmarks/results/sizes.txt` wider ones with more dropout did better.
-    """
-    best, last = overfit.best, overfit.last
-    started_better = not math.isfinite(best.training)  # the validation before the first step of fine-tuning
-    learnt = "" if started_better else f" ({best.training * _BITS:.3f} to {last.training * _BITS:.3f})"
-    remedies = ["more text"]
-    if (dropout := config.model.dropout or 0.0) < MOST_DROPOUT:
-        remedies.append(f"--dropout {min(MOST_DROPOUT, dropout + _MORE_DROPOUT):g}")
-    if (
-        config.model.cell not in WITHOUT_RECURRENT_MATRIX
-        and (drop := config.model.weight_drop or 0.0) < MOST_WEIGHT_DROP
-    ):
-        remedies.append(f"--weight-drop {min(MOST_WEIGHT_DROP, drop + _MORE_DROPOUT):g}")
-    if not config.training.patience:
-        remedies.append("stopping sooner (--patience 5)")
-    return (
-        f"overfitting since step {best.step:,}: the held-out text got worse ({best.validation * _BITS:.3f} to "
-        f"{last.validation * _BITS:.3f} bits) while the training text was learnt by heart{learnt}. "
-        f"The weights of step {best.step:,} are kept. What would help: {', '.join(remedies)}"
-    )
-
-
-def describe_nothing_learnt(job: Job) -> str:
-    """That a model is of no use yet, and what would help."""
-    task = job.task
-    return (
-        "it has learnt nothing that a count of the characters does not say "
-        f"({task.nats_of_frequencies * _BITS:.3f} bits): give it longer, or where the loss does not fall a lower "
-        f"--learning-rate than {task.config.training.learning_rate:g}"
     )
 
 

@@ -7,7 +7,8 @@ import math
 import pytest
 from rich.console import Console
 
-from charrnn.cli.display import Display, LiveDisplay, clock, describe, describe_overfit, sparkline
+from charrnn.cli.descriptions import describe, describe_overfit
+from charrnn.cli.display import Display, LiveDisplay, clock, sparkline
 from charrnn.cli.options import shown
 from charrnn.config import DataConfig, ModelConfig, Origin, RunConfig, TrainingConfig
 from charrnn.trainer import Sampled, start
