@@ -11,6 +11,7 @@ are not made again; the table is of all that it holds.
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,17 @@ PARTS = {
     "mogrifier": "--cell mogrifier-lstm --embedding 64 --mogrifier-rounds 2",
     "gru": "--cell gru-reset-after",
     "embedding 64": "--embedding 64",
+    "embedding 256": "--embedding 256",
+    "tied, embedding 256": "@tied --embedding 256",
+    "embedding dropout": "@embedding-dropout",
+    "stable, then decay": "@stable --ema 0",
+    "stable, averaged": "@stable",
+    "schedule-free": "@schedule-free",
+    "moving windows": "@moving-windows",
     "two layers": "--layers 2",
 }
-"""One change each. Those of batch and window read as many characters as the base."""
+"""One change each: of options, or a variation of `benchmarks/variations.py` (@). Those of batch and window read
+as many characters as the base."""
 
 COMMON = {"--dropout": 0.1, "--weight-drop": 0, "--learning-rate": 0.01}
 """The base: the default options but for these, which do not follow from the budget."""
@@ -69,10 +78,18 @@ def options(change: str, hidden: int, steps: int) -> list[str]:
     return [word for name, value in given.items() if name not in changed for word in (name, str(value))] + changed
 
 
+def program_for(words: list[str]) -> tuple[str, ...]:
+    """What runs `charrnn train`: itself, or the variation that one of the words names."""
+    varied = [word[1:] for word in words if word.startswith("@")]
+    return (sys.executable, "-m", "benchmarks.variations", *varied, "train") if varied else (*CHARRNN, "train")
+
+
 def trial(source: str, words: list[str], seed: int) -> tuple[float, float]:
     """The best held-out nats per character, and the seconds spent training."""
     with tempfile.TemporaryDirectory() as folder:
-        run(*CHARRNN, "train", source, "--quiet", "--seed", str(seed), *words, cwd=Path(folder))
+        given = [word for word in words if not word.startswith("@")]
+        here = {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        run(*program_for(words), source, "--quiet", "--seed", str(seed), *given, cwd=Path(folder), environment=here)
         facts = facts_of("runs", folder=folder)
         events = next((Path(folder) / "checkpoints").glob("*/metrics.jsonl")).read_text().splitlines()
     seconds = max(json.loads(line).get("elapsed", 0.0) for line in events)

@@ -46,7 +46,7 @@ def validation_speed(text: Path, checkpoints: Path, passes: int = 3) -> tuple[fl
     from charrnn.scoring.text import open_text
     from charrnn.text.batches import ValidationBatches
     from charrnn.training.devices import resolve_precision
-    from charrnn.training.step import validate
+    from charrnn.training.validation import validate
 
     model, precision, best = load("random", checkpoints), resolve_precision("auto"), 0.0
     with open_text(text, model.config, model.vocabulary) as ready:

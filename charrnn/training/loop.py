@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from charrnn.checkpoint import RunFolder, host_copy, load_weights
@@ -21,8 +20,9 @@ from charrnn.training.events import Event, Finished, Overfitted, Saved, Slowed, 
 from charrnn.training.memory import give_back_freed_memory, too_large
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.progress import MOST_TIMES_BACK, Progress
-from charrnn.training.step import StepSettings, TrainState, place, stack, train_steps, validate
+from charrnn.training.step import StepSettings, TrainState, place, stack, train_steps
 from charrnn.training.task import Task, budget_spent, reason_to_end
+from charrnn.training.validation import at_temperature, better_temperature, validate
 
 _MOST_STEPS_A_CALL = 16
 _MOST_STEPS_AN_EVENT = 16
@@ -185,10 +185,13 @@ class _Loop:
         self.progress.metrics += 1
 
     def _validate(self) -> Iterator[Event]:
-        nats = validate(self.state.learnt, self.task.validation, self.training.precision, self.should_stop)
-        if nats is None:  # asked to stop; it is done again when the run goes on
-            return
         progress = self.progress
+        temperature = progress.temperature
+        network = at_temperature(host_copy(self.state.learnt), temperature)  # the next call donates the state's buffers
+        found = validate(network, self.task.validation, self.training.precision, self.should_stop)
+        if found is None:  # asked to stop; it is done again when the run goes on
+            return
+        nats = found.nats
         if not math.isfinite(nats):
             yield from self._go_back("the loss on held-out text is not a finite number")
             return
@@ -197,13 +200,16 @@ class _Loop:
         progress.add_point(self.step, nats, self.training.patience)
         progress.validations_since_best = 0 if best else progress.validations_since_best + 1
         progress.elapsed = time.monotonic() - self.started
-        figures = {"step": self.step, "epoch": self._epoch(), "nats": nats, "elapsed": progress.elapsed}
-        copy = host_copy(self.state.learnt)  # the next call donates the state's buffers
+        progress.temperature = better_temperature(found, temperature)
+        figures = {
+            "step": self.step, "epoch": self._epoch(), "nats": nats, "temperature": temperature,
+            "elapsed": progress.elapsed,
+        }  # fmt: skip
         if best:
             progress.best_nats, progress.best_step = nats, self.step
-            self.saver.submit(partial(self.task.folder.save_weights, copy, figures))
+            self.saver.submit(partial(self.task.folder.save_weights, network, figures))
         self._write_event({"event": "validation", "best": best, **figures})
-        yield Validated(self.step, self._epoch(), nats, best, progress.elapsed, jax.tree.map(jnp.asarray, copy))
+        yield Validated(self.step, self._epoch(), nats, best, progress.elapsed, network)
         if self._plateau.halvings > halvings:
             yield Slowed(self.step, self._rate(self.step))
         self.event_started = time.monotonic()
@@ -236,14 +242,14 @@ class _Loop:
 
     def _verdicts(self, reason: str) -> Iterator[Event]:
         """What the end of a run has to say; one that was asked to stop is not tested, since it may go on."""
-        if found := self.progress.curve.overfit():
-            yield Overfitted(found)
+        if overfit := self.progress.curve.overfit():
+            yield Overfitted(overfit)
         if self.task.test is None or reason == "stopped":
             return
         best = load_weights(self.task.folder.path)[2]
-        nats = validate(best, self.task.test, self.training.precision, self.should_stop)
-        if nats is not None:
-            event = Tested(self.step, self.progress.best_step, nats, len(self.task.test.positions))
+        found = validate(best, self.task.test, self.training.precision, self.should_stop)
+        if found is not None:
+            event = Tested(self.step, self.progress.best_step, found.nats, len(self.task.test.positions))
             self.task.folder.append_metrics({"event": "test", **asdict(event)})
             yield event
 

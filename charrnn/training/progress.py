@@ -79,9 +79,10 @@ class Progress:
 
     made_from: what the run was made from (`Task.made_from`). validated_step: the last step that was
     validated. sound_step: the last saved step that was sound, -1 if none was. metrics: events in
-    `metrics.jsonl` so far. losses, norms: of the steps since the last of them. curve: what the
-    validations say, with the mean training loss between them, whose sum and count since the last are loss_sum
-    and loss_steps. However long the run, this stays small.
+    `metrics.jsonl` so far. temperature: what the logits of the next network to validate are divided by.
+    losses, norms: of the steps since the last of them. curve: what the validations say, with the mean
+    training loss between them, whose sum and count since the last are loss_sum and loss_steps. However
+    long the run, this stays small.
     """
 
     made_from: str = ""
@@ -92,6 +93,7 @@ class Progress:
     validations_since_best: int = 0
     sound_step: int = -1
     metrics: int = 0
+    temperature: float = 1.0
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     curve: Curve = Curve()

@@ -1,6 +1,5 @@
-"""The jitted work: several training steps a call, and one window of validation."""
+"""The jitted work: several training steps a call."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,11 +16,9 @@ from charrnn.config import RunConfig
 from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry
 from charrnn.nn.network import Dropout, Network, create
 from charrnn.nn.sharding import ROWS, mesh_of, shards_for
-from charrnn.text.batches import Batch, ValidationBatches
+from charrnn.text.batches import Batch
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.optimizer import make_optimizer
-
-_WINDOWS_AHEAD = 16
 
 
 class TrainState(NamedTuple):
@@ -159,42 +156,6 @@ def _steps(
 
     nothing = jnp.zeros(rates.shape, jnp.float32)
     return lax.fori_loop(0, count, body, (state, nothing, nothing))
-
-
-@partial(jax.jit, static_argnames=("precision", "shards"), compiler_options=COMPILER_OPTIONS)
-def validation_step(
-    network: Network, batch: Batch, carry: Carry, nats: Array, precision: str, shards: int
-) -> tuple[Carry, Array]:
-    """Add the nats of one window to a running sum a shard, `[shards]`.
-
-    The shards never meet: with many windows under way at once, XLA's meeting of CPU devices waits forever.
-    """
-
-    def here(network: Network, batch: Batch, carry: Carry, nats: Array) -> tuple[Carry, Array]:
-        logits, carry = network(batch.inputs, batch.resets, carry, precision=precision)
-        return carry, nats + negative_log_likelihood(logits, batch.targets).sum()[None]
-
-    split = jax.shard_map(
-        here, mesh=mesh_of(shards), check_vma=False,
-        in_specs=(P(), P(None, ROWS), P(ROWS), P(ROWS)), out_specs=(P(ROWS), P(ROWS)),
-    )  # fmt: skip
-    return split(network, batch, carry, nats)
-
-
-def validate(
-    network: Network, batches: ValidationBatches, precision: str, should_stop: Callable[[], bool] = lambda: False
-) -> float | None:
-    """Nats per character over the whole held-out text, the state carried through it; None if `should_stop()`."""
-    shards = shards_for(batches.batch_size, network.layers[0].hidden_size)
-    network = jax.device_put(network, NamedSharding(mesh_of(shards), P()))
-    carry, nats = network.initial_carry(batches.batch_size), jnp.zeros(shards)
-    for window in range(len(batches)):
-        if window % _WINDOWS_AHEAD == 0:
-            nats.block_until_ready()  # else all would be queued at once, and a stop wait for them
-            if should_stop():
-                return None
-        carry, nats = validation_step(network, batches.batch(window), carry, nats, precision, shards)
-    return float(nats.sum()) / len(batches.positions)
 
 
 def stack(batches: list[Batch], capacity: int) -> Batch:

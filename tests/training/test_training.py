@@ -13,7 +13,6 @@ import pytest
 from jax import export
 from jax.experimental.compilation_cache import compilation_cache
 
-import charrnn.training.step as step_module
 from charrnn.config import TrainingConfig
 from charrnn.errors import ConfigError, TrainingError
 from charrnn.model import load
@@ -28,6 +27,7 @@ from charrnn.training.optimizer import learning_rate, learning_rate_without_budg
 from charrnn.training.progress import Progress
 from charrnn.training.step import StepSettings, initial_state, place, train_steps
 from charrnn.training.task import budget_spent
+from charrnn.training.validation import Validation, validate
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
 # The dropout is given, since the recipe's differs with the budget and each is another program to compile.
@@ -109,14 +109,14 @@ def test_a_model_that_learnt_nothing_is_known(text_file, tmp_path):
 def test_a_run_does_not_end_without_its_last_validation(text_file, tmp_path, monkeypatch, spoilt):
     job, asked, real, calls = job_of(text_file, tmp_path, steps=20, test_fraction=0.1), [], loop.validate, []
 
-    def validate(*arguments):
+    def spoilt_validation(*arguments):
         calls.append(1)
         if len(calls) > 1:
             return real(*arguments)
         asked.append(spoilt == "asked to stop")
-        return None if asked[0] else math.nan
+        return None if asked[0] else Validation(math.nan, math.nan, math.nan)
 
-    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(loop, "validate", spoilt_validation)
     *_, last = job.events(lambda: any(asked))
     if spoilt == "not finite":  # it went back and learnt once more
         assert (last.reason, last.step, math.isfinite(last.best_nats)) == ("budget", 20, True)
@@ -180,7 +180,7 @@ def test_validation_is_one_pass_with_the_state_carried(text_file, tmp_path):
     resets[0] = True
     logits, _ = jax.jit(lambda *window: network(*window, network.initial_carry(1)))(batch.inputs, resets)
     expected = float(negative_log_likelihood(logits, batch.targets).mean())
-    assert step_module.validate(network, job.task.validation, "float32") == pytest.approx(expected, rel=1e-5)
+    assert validate(network, job.task.validation, "float32").nats == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("ema", "final"), [(0.0, 0.01), (0.1, 0.4)])
@@ -199,7 +199,8 @@ def test_without_a_budget_the_rate_is_halved_and_then_the_run_ends(text_file, tm
     events = list(job.events())
     slowed = [event for event in events if isinstance(event, loop.Slowed)]
     assert [round(event.learning_rate / (0.5e-9 * min(1, (event.step + 1) / 100)), 6) for event in slowed] == [1.0]
-    assert (events[-1].reason, events[-1].step) == ("patience", 14)  # the best at 2, then twice three in vain
+    # The best at 4, where the network that knows nothing has got its temperature, then twice three in vain.
+    assert (events[-1].reason, events[-1].step) == ("patience", 16)
     with pytest.raises(ConfigError, match="--patience must be at least 1"):
         start((), run=job.task.folder.name, checkpoints=tmp_path, resume=True, patience=0)
 
