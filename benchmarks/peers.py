@@ -15,6 +15,7 @@ overlap by half, of which the second halves count, so that each character is tol
 """
 
 import argparse
+import itertools
 import json
 import math
 import sys
@@ -24,7 +25,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import CHARRNN, describe, facts_of, located, run, write_result
+from benchmarks.machine import (
+    CHARRNN,
+    RESULTS,
+    describe,
+    facts_of,
+    keep_trial,
+    kept_trials,
+    located,
+    run,
+    write_result,
+)
+
+TRIALS = RESULTS / "peers.jsonl"
+"""What was measured so far, an object a line; delete it to begin anew."""
 
 PEERS = ("lstm 2x128", "gpt 4x128")
 VALIDATIONS = 10
@@ -216,10 +230,34 @@ def ours(text: str, seconds: float, seed: int) -> tuple[float, str]:
     return facts["bits_per_character"], f"{model['cell']} {model['num_layers']}x{model['hidden_size']}"
 
 
+def side_by_side(text: str, minutes: float, seed: int) -> dict[str, Any]:
+    """Ours and each peer on a text, one after the other."""
+    source = located(text)
+    bits, network = ours(source, 60 * minutes, seed)
+    trial = {"text": Path(text).name, "minutes": minutes, "seed": seed, "charrnn": round(bits, 4), "network": network}
+    for peer in PEERS:
+        command = (sys.executable, "-m", "benchmarks.peers", source, "--work", peer)
+        told = run(*command, "--minutes", f"{minutes:g}", "--seed", str(seed)).output
+        trial[peer] = round(json.loads(told.splitlines()[-1])["bits"], 4)
+    return trial
+
+
+def table(trials: list[dict[str, Any]]) -> str:
+    """All trials, by text."""
+    lines = [describe(), "bits per held-out character", ""]
+    peers = " ".join(f"{peer:>10}" for peer in PEERS)
+    lines.append(f"{'text':20} {'minutes':>7} {'seed':>4}  {'charrnn':>8} {'network':12} {peers}")
+    for trial in sorted(trials, key=lambda trial: (trial["text"], trial["minutes"], trial["seed"])):
+        figures = " ".join(f"{trial[peer]:10.4f}" for peer in PEERS)
+        where = f"{trial['text']:20} {trial['minutes']:7g} {trial['seed']:4}"
+        lines.append(f"{where}  {trial['charrnn']:8.4f} {trial['network']:12} {figures}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Let each learn each text with each seed and write the table, or be a peer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", nargs="+")
+    parser.add_argument("texts", nargs="*")
     parser.add_argument("--minutes", type=float, default=1.5)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -228,20 +266,13 @@ def main() -> None:
     seconds = 60 * arguments.minutes
     if arguments.work:
         return work(arguments.work, arguments.texts[0], seconds, arguments.seed)
-    lines = [describe(), f"--minutes {arguments.minutes:g}; bits per held-out character", ""]
-    lines.append(f"{'text':20} {'seed':>4}  {'charrnn':>8} {'network':12} " + " ".join(f"{peer:>10}" for peer in PEERS))
-    for text in arguments.texts:
-        source = located(text)
-        for seed in range(arguments.seeds):
-            bits, network = ours(source, seconds, seed)
-            columns = []
-            for peer in PEERS:
-                command = (sys.executable, "-m", "benchmarks.peers", source, "--work", peer)
-                told = run(*command, "--minutes", f"{arguments.minutes:g}", "--seed", str(seed)).output
-                columns.append(f"{json.loads(told.splitlines()[-1])['bits']:10.4f}")
-            lines.append(f"{Path(text).name:20} {seed:4}  {bits:8.4f} {network:12} {' '.join(columns)}")
-            print(lines[-1], flush=True)
-    return write_result("peers.txt", "\n".join(lines))
+    trials = kept_trials(TRIALS)
+    done = {(trial["text"], trial["minutes"], trial["seed"]) for trial in trials}
+    for text, seed in itertools.product(arguments.texts, range(arguments.seeds)):
+        if (Path(text).name, arguments.minutes, seed) not in done:
+            trials.append(side_by_side(text, arguments.minutes, seed))
+            keep_trial(TRIALS, trials[-1])
+    return write_result("peers.txt", table(trials))
 
 
 if __name__ == "__main__":

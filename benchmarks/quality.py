@@ -2,52 +2,98 @@
 
     python -m benchmarks.quality TEXT... [--minutes 0.36 1.53 10] [--seeds 3]
 
-Two protocols that are never mixed: `stateful` is one pass with the state carried, `windows` the mean over random
-cold-start windows of 256 characters. `copied` is the share of the 20-character runs of 20 samples that stand in the
-corpus; texts shorter than that have none.
+`--minutes 0` is `charrnn train TEXT` with no option at all. Two protocols that are never mixed: `stateful` is one
+pass with the state carried, `windows` the mean over random cold-start windows of 256 characters. `copied` is the
+share of the 20-character runs of 20 samples that stand in the corpus; texts shorter than that have none.
+`temp.` is what the logits are divided by. The table is of all that `results/quality.jsonl` holds; delete it
+to begin anew.
 """
 
 import argparse
 import itertools
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from benchmarks.machine import CHARRNN, NATS, describe, facts_of, located, run, write_result
+from benchmarks.machine import (
+    CHARRNN,
+    NATS,
+    RESULTS,
+    describe,
+    facts_of,
+    keep_trial,
+    kept_trials,
+    located,
+    run,
+    write_result,
+)
+
+TRIALS = RESULTS / "quality.jsonl"
 
 
-def measure(text: str, minutes: float, seed: int) -> str:
-    """Train, score and sample once; a row of the table."""
+def measure(text: str, minutes: float, seed: int) -> dict[str, Any]:
+    """Train, then score and sample."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ("--minutes", f"{minutes:g}", "--seed", str(seed), "--run", "run", "--quiet")
+        budget = ("--minutes", f"{minutes:g}") if minutes else ()
+        options = (*budget, "--seed", str(seed), "--run", "run", "--quiet")
         seconds = run(*CHARRNN, "train", located(text), *options, cwd=Path(folder)).seconds
-        model = facts_of("show", "run", folder=folder)["config"]["model"]
-        nats = facts_of("score", "run", "--part", "validation", folder=folder)["nats_per_character"]
-        cold = facts_of("score", "run", "--part", "validation", "--protocol", "windows", folder=folder)
-        drawn = facts_of("sample", "run", "--n", "20", "--seed", str(seed), "--novelty", folder=folder)
-    network = f"{model['num_layers']}x{model['hidden_size']}"
-    copied = f"{drawn['share_in_corpus']:7.1%}" if drawn["runs"] else f"{'-':>7}"
-    return (
-        f"{Path(text).name:20} {minutes:7g} {seed:4} {network:>7} {nats:9.4f} {nats / NATS:9.4f} "
-        f"{cold['nats_per_character']:8.4f} {copied} {seconds:9.1f}"
+        return {
+            "text": Path(text).name,
+            "minutes": minutes,
+            "seed": seed,
+            **judge(folder),
+            "seconds": round(seconds, 1),
+        }
+
+
+def judge(folder: str) -> dict[str, Any]:
+    """The figures of the one run in a folder of runs."""
+    shown = facts_of("show", folder=folder)
+    model, best = shown["config"]["model"], min(shown["validations"], key=lambda event: event["nats"])
+    nats = facts_of("score", "--part", "validation", folder=folder)["nats_per_character"]
+    cold = facts_of("score", "--part", "validation", "--protocol", "windows", folder=folder)
+    drawn = facts_of("sample", "--n", "20", "--seed", "0", "--novelty", folder=folder)
+    return {
+        "network": f"{model['num_layers']}x{model['hidden_size']}",
+        "stateful": round(nats, 4),
+        "windows": round(cold["nats_per_character"], 4),
+        "temperature": round(best["temperature"], 3),
+        "copied": round(drawn["share_in_corpus"], 4) if drawn["runs"] else None,
+    }
+
+
+def table(trials: list[dict[str, Any]]) -> str:
+    """All trials, by text and budget."""
+    lines = [describe(), "charrnn train TEXT --minutes M --seed S, default options but those; whole processes", ""]
+    lines.append(
+        f"{'text':20} {'minutes':>7} {'seed':>4} {'network':>7} {'stateful':>8} {'bits':>7} {'windows':>7} "
+        f"{'temp.':>5} {'copied':>6} {'process s':>9}"
     )
+    for trial in sorted(trials, key=lambda trial: (trial["text"], trial["minutes"] or 5, trial["seed"])):
+        minutes = f"{trial['minutes']:g}" if trial["minutes"] else "none"
+        copied = "-" if trial["copied"] is None else f"{trial['copied']:.1%}"
+        lines.append(
+            f"{trial['text']:20} {minutes:>7} {trial['seed']:4} {trial['network']:>7} {trial['stateful']:8.4f} "
+            f"{trial['stateful'] / NATS:7.4f} {trial['windows']:7.4f} {trial['temperature']:5.2f} {copied:>6} "
+            f"{trial['seconds']:9.1f}"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Train on each text with each budget and seed and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", nargs="+")
+    parser.add_argument("texts", nargs="*")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.5])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    lines = [describe(), "charrnn train TEXT --minutes M --seed S, default options but those; whole processes", ""]
-    lines.append(
-        f"{'text':20} {'minutes':>7} {'seed':>4} {'network':>7} {'nats/char':>9} {'bits/char':>9} {'windows':>8} "
-        f"{'copied':>7} {'process s':>9}"
-    )
+    trials = kept_trials(TRIALS)
+    done = {(trial["text"], trial["minutes"], trial["seed"]) for trial in trials}
     for text, minutes, seed in itertools.product(arguments.texts, arguments.minutes, range(arguments.seeds)):
-        lines.append(measure(text, minutes, seed))
-        print(lines[-1], flush=True)
-    write_result("quality.txt", "\n".join(lines))
+        if (Path(text).name, minutes, seed) not in done:
+            trials.append(measure(text, minutes, seed))
+            keep_trial(TRIALS, trials[-1])
+    write_result("quality.txt", table(trials))
 
 
 if __name__ == "__main__":

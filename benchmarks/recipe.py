@@ -1,6 +1,6 @@
 """What each part of the recipe brings: one option changed at a time, equal steps.
 
-    python -m benchmarks.recipe TEXT... [--steps 1577] [--hidden 256] [--seeds 2] [--parts NAME...]
+    python -m benchmarks.recipe TEXT... [--steps 1577] [--hidden 256] [--seeds 3] [--parts NAME...]
 
 Every training is a whole process with a fixed number of steps, so that what else the machine does changes
 nothing but the seconds; those are told as a ratio to the base's, the medians over the seeds, since a part
@@ -46,8 +46,8 @@ PARTS = {
     "window 128": "--seq-length 128 --batch-size 16",
     "batch 16": "--batch-size 16 --steps {twice}",
     "batch 64": "--batch-size 64 --steps {half}",
-    "rate 0.005": "--learning-rate 0.005",
-    "rate 0.015": "--learning-rate 0.015",
+    "rate 0.01": "--learning-rate 0.01",
+    "rate 0.02": "--learning-rate 0.02",
     "no warmup": "--warmup 0",
     "warmup 0.2": "--warmup 0.2",
     "f = 1 - i": "--cell lstm-coupled",
@@ -58,23 +58,28 @@ PARTS = {
     "embedding 256": "--embedding 256",
     "tied, embedding 256": "@tied --embedding 256",
     "embedding dropout": "@embedding-dropout",
+    "no temperature": "@no-temperature",
     "stable, then decay": "@stable --ema 0",
-    "stable, averaged": "@stable",
+    "constant, averaged": "@constant",
     "schedule-free": "@schedule-free",
+    "schedule-free, 2x rate": "@schedule-free --learning-rate 0.03",
+    "schedule-free, 1/2": "@schedule-free --learning-rate 0.0075",
     "moving windows": "@moving-windows",
+    "i at most 1 - f": "@capped-input",
     "two layers": "--layers 2",
 }
 """One change each: of options, or a variation of `benchmarks/variations.py` (@). Those of batch and window read
 as many characters as the base."""
 
-COMMON = {"--dropout": 0.1, "--weight-drop": 0, "--learning-rate": 0.01}
-"""The base: the default options but for these, which do not follow from the budget."""
+COMMON = {"--dropout": 0.1, "--weight-drop": 0}
+"""The base: the default options but for these, which would follow from the budget."""
 
 
 def options(change: str, hidden: int, steps: int) -> list[str]:
     """The words of a trial's command; of an option given twice the last one counts."""
     changed = change.format(twice=2 * steps, half=steps // 2).split()
-    given = {"--hidden": hidden, "--steps": steps, "--eval-every": steps // 4, **COMMON}
+    own_steps = 2 * steps if "{twice}" in change else steps // 2 if "{half}" in change else steps
+    given = {"--hidden": hidden, "--steps": steps, "--eval-every": own_steps // 4, **COMMON}
     return [word for name, value in given.items() if name not in changed for word in (name, str(value))] + changed
 
 
@@ -123,7 +128,7 @@ def main() -> None:
     parser.add_argument("texts", nargs="*")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--steps", type=int, default=1577)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
     records = kept_trials(TRIALS)

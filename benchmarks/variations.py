@@ -4,13 +4,12 @@
     python -m benchmarks.variations temperature RUN [TEMPERATURE...]
 
 What is told apart here has been tried and is not part of the program, so it lives outside of it: a variation
-replaces one function before anything is compiled. `temperature` tells what a run's held-out text costs
-when its logits are divided by each temperature.
+replaces some function before anything is compiled. `temperature` tells what a run's held-out text costs
+when its logits are divided by each temperature, beside the one that they have been divided by already.
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import numpy as np
 import optax
 
 from charrnn.nn import network as networks
-from charrnn.nn.arrays import Array, add_bias, dense
+from charrnn.nn.arrays import Array, State, add_bias, dense, sigmoid
+from charrnn.nn.cells import LSTM
 from charrnn.nn.network import Network
 from charrnn.text.batches import NO_TARGET, Batch, TrainBatches
 from charrnn.training import loop, step
@@ -32,16 +32,33 @@ _DROPPED_CHARACTERS = 0.1
 _TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1)
 
 
+def replace(owner: Any, name: str, value: Any) -> Any:
+    """Put a value in the place of one that is there; returns that one."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    return before
+
+
+def no_temperature() -> None:
+    """The network is kept as it was learnt, not at the temperature that the held-out text asks for."""
+    replace(loop, "better_temperature", lambda found, temperature: 1.0)
+
+
 def stable() -> None:
     """Warmup, a constant rate, and a fall to a hundredth in the last fifth (Hu 2024, MiniCPM), not a cosine."""
 
     def rate(config: Any, spent: float) -> float:
-        if spent < config.warmup:
-            return float(config.learning_rate * max(spent / config.warmup, 0.01))
         left = (1 - spent) / (1 - _DECAY_FROM)
-        return float(config.learning_rate * min(1.0, max(left, 0.01)))
+        return float(config.learning_rate * max(0.01, min(1.0, left, spent / config.warmup)))
 
-    loop.learning_rate = rate
+    replace(loop, "learning_rate", rate)
+
+
+def constant() -> None:
+    """Warmup and a constant rate: averaging alone calms the weights."""
+    replace(
+        loop, "learning_rate", lambda config, spent: config.learning_rate * max(0.01, min(1, spent / config.warmup))
+    )
 
 
 def schedule_free() -> None:
@@ -50,10 +67,9 @@ def schedule_free() -> None:
     The network of the state is the paper's z, the average its x; y, between them, is what is trained and
     takes the place of Adam's momentum.
     """
-    usual_step = step.train_step
 
-    def rate(config: Any, taken: int) -> float:
-        return float(config.learning_rate * min(1.0, (taken + 1) / _WARMUP_STEPS))
+    def rate(self: Any, taken: int) -> float:
+        return float(self.training.learning_rate * min(1.0, (taken + 1) / _WARMUP_STEPS))
 
     def optimizer(name: str, weight_decay: float, clip_norm: float, *_: Any) -> optax.GradientTransformation:
         decay = optax.add_decayed_weights(weight_decay, mask=lambda all: jax.tree.map(lambda a: a.ndim > 1, all))
@@ -69,48 +85,55 @@ def schedule_free() -> None:
         x = jax.tree.map(lambda x, z: x + share * (z - x), x, z)
         return after._replace(network=z, average=x), loss, norm
 
-    step.make_optimizer, step.train_step = optimizer, train_step
-    loop._Loop._rate = lambda self, taken: rate(self.training, taken)  # type: ignore[method-assign]
+    replace(step, "make_optimizer", optimizer)
+    usual_step = replace(step, "train_step", train_step)
+    replace(loop._Loop, "_rate", rate)
 
 
 def embedding_dropout() -> None:
     """A tenth of the alphabet is left out of a window's input (Gal & Ghahramani 2016)."""
-    usual_call, usual_look_up = Network.__call__, networks.look_up
     keys = list[Array]()
 
-    @contextmanager
-    def held(key: Array | None) -> Iterator[None]:
-        keys[:] = [] if key is None else [jax.random.fold_in(key, 1000)]
-        yield
-        keys.clear()
-
     def call(self: Network, *arrays: Any, key: Array | None = None, **more: Any) -> Any:
-        with held(key):
-            return usual_call(self, *arrays, key=key, **more)
+        keys[:] = [] if key is None else [jax.random.fold_in(key, 1000)]
+        return usual_call(self, *arrays, key=key, **more)
 
     def look_up(table: Array, ids: Array) -> Array:
-        if keys:
-            kept = jax.random.bernoulli(keys[0], 1 - _DROPPED_CHARACTERS, (table.shape[0], 1)).at[-1].set(True)
-            table = jnp.where(kept, table / (1 - _DROPPED_CHARACTERS), jnp.zeros((), table.dtype)).astype(table.dtype)
-        return usual_look_up(table, ids)
+        if not keys:
+            return usual_look_up(table, ids)
+        bias = jnp.broadcast_to(table[-1:].astype(jnp.float32), table.shape)  # what a start reads, in every row
+        kept = jax.random.bernoulli(keys[0], 1 - _DROPPED_CHARACTERS, (table.shape[0], 1))
+        of_character = (table.astype(jnp.float32) - bias) / (1 - _DROPPED_CHARACTERS)
+        dropped = bias + jnp.where(kept, of_character, jnp.zeros((), jnp.float32))
+        return usual_look_up(dropped.astype(table.dtype), ids)
 
-    networks.look_up, Network.__call__ = look_up, call  # type: ignore[method-assign]
+    usual_call = replace(Network, "__call__", call)
+    usual_look_up = replace(networks, "look_up", look_up)
 
 
 def tied() -> None:
-    """The head multiplies with the embedding (Press & Wolf 2017); --embedding must be --hidden."""
+    """The head multiplies with the embedding (Press & Wolf 2017) and a learnt scale; --embedding must be --hidden."""
+
+    def initial(self: Network, *arguments: Any) -> None:
+        usual_initial(self, *arguments)
+        self.head_kernel[...] = jnp.ones_like(self.head_kernel[...])
 
     def head(self: Network, hidden: Array, precision: str) -> Array:
-        kernel = self.embedding[...].T / np.sqrt(hidden.shape[-1]).astype(np.float32)
-        return add_bias(dense(hidden, kernel, precision), self.head_bias[...])
+        scale = self.head_kernel[0, 0] / np.sqrt(hidden.shape[-1]).astype(np.float32)
+        return add_bias(dense(hidden, self.embedding[...].T * scale, precision), self.head_bias[...])
 
-    Network.head = head  # type: ignore[method-assign]
+    usual_initial = replace(Network, "__init__", initial)
+    replace(Network, "head", head)
 
 
 def moving_windows() -> None:
-    """In each epoch the streams and their windows begin elsewhere, so that no window is read twice."""
+    """In each epoch the streams of a document and their windows begin elsewhere: no window is read twice.
+
+    It stands for windows of varied length, each of which would be a program to compile.
+    """
 
     def batch(self: TrainBatches, number: int) -> Batch:
+        assert not self.positions.selection.whole_documents, "for one long document"
         epoch, window = divmod(number, self.steps_per_epoch)
         count, seed = len(self.positions), self.positions.selection.seed
         offset = int(np.random.default_rng([seed, 3, epoch]).integers(count))
@@ -118,37 +141,51 @@ def moving_windows() -> None:
         streams = np.arange(self.batch_size) * self.stream_length
         batch = self.positions.look_up((time + streams + offset) % count, epoch)
         batch.targets[np.broadcast_to(time >= self.stream_length, batch.targets.shape)] = NO_TARGET
+        batch.resets[0] |= window == 0
         random = np.random.default_rng([seed, 2, number])
         batch.resets[:] |= random.random(batch.resets.shape) < self.reset_rate
         return batch
 
-    TrainBatches.batch = batch  # type: ignore[method-assign]
+    replace(TrainBatches, "batch", batch)
+
+
+def capped_input() -> None:
+    """The input gate is at most 1 - f, so that the cell state stays within bounds (Melis et al. 2018)."""
+
+    def lstm_step(self: LSTM, product: Any, x: tuple[Array, ...], vectors: Any, state: State) -> State:
+        h, c = state
+        i, f, g, o = product("recurrent_kernel", h)
+        f = sigmoid(f)
+        c = f * c + jnp.minimum(sigmoid(i), 1 - f) * jnp.tanh(g)
+        return sigmoid(o) * jnp.tanh(c), c
+
+    replace(LSTM, "step", lstm_step)
 
 
 VARIATIONS: dict[str, Callable[[], None]] = {
     function.__name__.replace("_", "-"): function
-    for function in (stable, schedule_free, embedding_dropout, tied, moving_windows)
-}
+    for function in (
+        no_temperature, stable, constant, schedule_free, embedding_dropout, tied, moving_windows, capped_input
+    )
+}  # fmt: skip
 
 
-def temperatures(run: Path, values: list[float]) -> dict[float, float]:
-    """Nats per character of a run's held-out text, by what its logits are divided by."""
+def temperatures(run: Path, values: list[float]) -> tuple[float, dict[float, float]]:
+    """The temperature a run has, and nats per character of its held-out text by what the logits are divided by too."""
     from charrnn.checkpoint import load_weights
     from charrnn.parts import part_of
     from charrnn.training.task import held_out_batches
-    from charrnn.training.validation import validate
+    from charrnn.training.validation import at_temperature, validate
 
-    config, vocabulary, network, _ = load_weights(run)
+    config, vocabulary, network, validation = load_weights(run)
     assert config.training.seq_length
     batches = held_out_batches(part_of(config, "validation"), vocabulary, config.training.seq_length)
-    kernel, bias = network.head_kernel[...], network.head_bias[...]
     nats = {}
     for temperature in values:
-        network.head_kernel[...], network.head_bias[...] = kernel / temperature, bias / temperature
-        found = validate(network, batches, config.training.precision)
+        found = validate(at_temperature(network, temperature), batches, config.training.precision)
         assert found is not None
         nats[temperature] = found.nats
-    return nats
+    return validation.get("temperature", 1.0), nats
 
 
 def main() -> None:
@@ -162,8 +199,9 @@ def main() -> None:
     if name == "temperature":
         use_every_core()
         run, *values = rest
-        for temperature, nats in temperatures(Path(run), [float(value) for value in values or _TEMPERATURES]).items():
-            print(f"{temperature:g}: {nats:.4f}")
+        before, nats = temperatures(Path(run), [float(value) for value in values or _TEMPERATURES])
+        for temperature, cost in nats.items():
+            print(f"{before:.3f} * {temperature:g}: {cost:.4f}")
         return
     VARIATIONS[name]()
     sys.argv = ["charrnn", *rest]

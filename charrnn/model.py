@@ -28,7 +28,7 @@ Stops = str | Sequence[str] | None
 class Model:
     """A network with its vocabulary, and how it was made.
 
-    validation: the step of these weights and their nats per character on the held-out text.
+    validation: the step of these weights, their nats per character on the held-out text, and the temperature in them.
     name: the run's, or the weights file's where it was loaded from one.
     """
 

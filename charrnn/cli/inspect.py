@@ -111,7 +111,8 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
         bits = [event["nats"] * _BITS for event in validations]
         best = min(validations, key=lambda event: event["nats"])
         say(f"validation  {bits[-1]:.3f} bits per character  {sparkline(bits, width)}")
-        say(f"best        {best['nats'] * _BITS:.3f} bits per character at step {best['step']:,}")
+        divided = f", its logits divided by {best['temperature']:.2f}" if "temperature" in best else ""
+        say(f"best        {best['nats'] * _BITS:.3f} bits per character at step {best['step']:,}{divided}")
         for test in [event for event in metrics if event.get("event") == "test"][-1:]:
             say(f"test        {test['nats'] * _BITS:.3f} bits per character on the {test['characters']:,} kept back")
         say(f"time        {clock(validations[-1]['elapsed'])}, {validations[-1]['step']:,} steps")

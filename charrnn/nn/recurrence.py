@@ -84,11 +84,11 @@ def _forward(
     rounded, types = _rounded(weights, kernels, precision), _types(weights, kernels, precision)
 
     def body(state: State, here: tuple[Array, Array]) -> tuple[State, tuple]:
-        inputs, reset = here
-        state, results = step(cell, rounded, inputs, _reset(state, reset), precision)
+        bits, reset = here
+        state, results = step(cell, rounded, unpacked(bits, inputs.dtype), _reset(state, reset), precision)
         return state, (state, _keep(results, types))
 
-    final, (states, kept) = lax.scan(body, state, (inputs, resets))
+    final, (states, kept) = lax.scan(body, state, (packed(inputs, inputs.dtype), resets))
     return (states[0], final), (weights, inputs, state, resets, states, kept)
 
 
@@ -104,12 +104,13 @@ def _backward(cell: Cell, precision: str, residuals: Any, gradients: tuple[Array
 
     def body(carry: tuple[State, dict[str, Array]], here: tuple) -> tuple[tuple, tuple]:
         state_gradient, vector_gradients = carry
-        inputs, kept, before, output_gradient, reset = here
+        bits, kept, before, output_gradient, reset = here
+        x = unpacked(bits, inputs.dtype)
         results = _recall(kept, types, state_gradient[0].dtype)
         later = (state_gradient[0] + output_gradient, *state_gradient[1:])
         replay = partial(_replay, cell, transposed, precision)
-        vectors = _by_row(rounded.vectors, inputs)
-        _, vjp, _ = jax.vjp(replay, results, inputs, vectors, _reset(before, reset), has_aux=True)
+        vectors = _by_row(rounded.vectors, x)
+        _, vjp, _ = jax.vjp(replay, results, x, vectors, _reset(before, reset), has_aux=True)
         result_gradients, input_gradient, more, gradient = vjp(later)
         emitted = {name: packed(jnp.concatenate(blocks, -1), types[name]) for name, blocks in result_gradients.items()}
         vector_gradients = jax.tree.map(jnp.add, vector_gradients, more)
@@ -117,8 +118,9 @@ def _backward(cell: Cell, precision: str, residuals: Any, gradients: tuple[Array
         return (_reset(gradient, reset), vector_gradients), (emitted, free)
 
     nothing = jax.tree.map(jnp.zeros_like, _by_row(weights.vectors, inputs[0]))
+    steps = (packed(inputs, inputs.dtype), kept, before, output_gradients, resets)
     (initial_gradient, vector_gradients), (emitted, free) = lax.scan(
-        body, (final_gradient, nothing), (inputs, kept, before, output_gradients, resets), reverse=True
+        body, (final_gradient, nothing), steps, reverse=True
     )
     emitted = {name: unpacked(blocks, types[name]) for name, blocks in emitted.items()}
     results = _recall(kept, types, initial[0].dtype)

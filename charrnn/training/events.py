@@ -23,11 +23,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Validated:
-    """The held-out text was read. `nats` per character; `best` when none before was as low."""
+    """The held-out text was read. `nats` per character at that temperature; `best` when none before was as low."""
 
     step: int
     epoch: float
     nats: float
+    temperature: float
     best: bool
     elapsed: float
     network: Network

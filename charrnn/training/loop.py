@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from charrnn.training.curve import Plateau
 from charrnn.training.events import Event, Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
 from charrnn.training.memory import give_back_freed_memory, too_large
 from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
-from charrnn.training.progress import MOST_TIMES_BACK, Progress
+from charrnn.training.progress import MOST_TIMES_BACK, Progress, largest, mean
 from charrnn.training.step import StepSettings, TrainState, place, stack, train_steps
 from charrnn.training.task import Task, budget_spent, reason_to_end
 from charrnn.training.validation import at_temperature, better_temperature, validate
@@ -119,7 +120,7 @@ class _Loop:
                 f"step {self.step:,}: the loss or its gradient is not a finite number; the update is left out{so_far}"
             )
         yield Trained(
-            self.step, self._epoch(), _mean(losses), _largest(norms), float(rates[count - 1]), characters / seconds,
+            self.step, self._epoch(), mean(losses), largest(norms), float(rates[count - 1]), characters / seconds,
             self.progress.elapsed, self._spent(self.step),
         )  # fmt: skip
         if self.progress.health.diverged:
@@ -163,20 +164,16 @@ class _Loop:
         progress = self.progress
         for k, (loss, norm) in enumerate(zip(losses.tolist(), norms.tolist(), strict=True)):
             self.step += 1
-            progress.losses.append(loss)
-            progress.norms.append(norm)
-            progress.add_loss(loss)
+            progress.add(loss, norm)
             self.event_characters += int(learnt[k])
             if self.step % _MOST_STEPS_AN_EVENT and self.step % self._eval_every and self._spent(self.step) < 1:
                 continue
             now = time.monotonic()
             self._write_event({
-                "event": "train", "step": self.step, "epoch": self._epoch(), "loss": _or_none(_mean(progress.losses)),
-                "gradient_norm": _or_none(_largest(progress.norms)), "skipped": progress.health.skipped,
+                "event": "train", "step": self.step, "epoch": self._epoch(), **progress.since_the_last_event(),
                 "learning_rate": float(rates[k]), "spent": self._spent(self.step), "elapsed": progress.elapsed,
                 "characters_per_second": self.event_characters / max(now - self.event_started, 1e-9),
             })  # fmt: skip
-            progress.losses, progress.norms = [], []
             self.event_started, self.event_characters = now, 0
         return int(learnt.sum())
 
@@ -200,7 +197,8 @@ class _Loop:
         progress.add_point(self.step, nats, self.training.patience)
         progress.validations_since_best = 0 if best else progress.validations_since_best + 1
         progress.elapsed = time.monotonic() - self.started
-        progress.temperature = better_temperature(found, temperature)
+        if self.step:  # what a network says of a text that it has not learnt from is no guide to the adapted one
+            progress.temperature = better_temperature(found, temperature)
         figures = {
             "step": self.step, "epoch": self._epoch(), "nats": nats, "temperature": temperature,
             "elapsed": progress.elapsed,
@@ -209,7 +207,7 @@ class _Loop:
             progress.best_nats, progress.best_step = nats, self.step
             self.saver.submit(partial(self.task.folder.save_weights, network, figures))
         self._write_event({"event": "validation", "best": best, **figures})
-        yield Validated(self.step, self._epoch(), nats, best, progress.elapsed, network)
+        yield Validated(self.step, self._epoch(), nats, temperature, best, progress.elapsed, network)
         if self._plateau.halvings > halvings:
             yield Slowed(self.step, self._rate(self.step))
         self.event_started = time.monotonic()
@@ -273,7 +271,8 @@ class _Loop:
         except CheckpointError:  # none was saved yet
             state, progress, step = self.task.first_state(), Progress(made_from=self.task.made_from), -1
         folder.discard_after(step)
-        earlier = [event for event in folder.metrics(progress.metrics) if event["event"] == "back"]
+        cut = folder.metrics(progress.metrics)
+        earlier = [event for event in cut if event["event"] == "back" or _is_best(event, before)]
         folder.truncate_metrics(progress.metrics)
         progress = replace(
             progress, elapsed=before.elapsed, best_nats=before.best_nats, best_step=before.best_step,
@@ -290,20 +289,9 @@ class _Loop:
         return self.step / self.task.train.steps_per_epoch
 
 
-def _mean(values: "np.ndarray | list[float]") -> float:
-    """The mean of the finite ones; NaN if there are none."""
-    finite = [float(value) for value in values if math.isfinite(value)]
-    return math.fsum(finite) / len(finite) if finite else math.nan
-
-
-def _largest(values: "np.ndarray | list[float]") -> float:
-    """The largest finite one; NaN if there are none."""
-    return max((float(value) for value in values if math.isfinite(value)), default=math.nan)
-
-
-def _or_none(value: float) -> float | None:
-    """What JSON can say of a number that may be NaN."""
-    return None if math.isnan(value) else value
+def _is_best(event: dict[str, Any], progress: Progress) -> bool:
+    """Whether this is the validation whose weights are kept."""
+    return event["event"] == "validation" and event.get("step") == progress.best_step and bool(event.get("best"))
 
 
 def _what_is_lost(folder: RunFolder, progress: Progress, saved: bool) -> Iterator[str]:

@@ -101,11 +101,19 @@ class Progress:
     loss_steps: int = 0
     health: Health = field(default_factory=Health)
 
-    def add_loss(self, loss: float) -> None:
-        """Note the training loss of a step."""
+    def add(self, loss: float, norm: float) -> None:
+        """Note the training loss and the gradient norm of a step."""
+        self.losses.append(loss)
+        self.norms.append(norm)
         if math.isfinite(loss):
             self.loss_sum += loss
             self.loss_steps += 1
+
+    def since_the_last_event(self) -> dict[str, float | None]:
+        """Mean loss, largest gradient norm and all updates left out, as JSON values; losses and norms begin anew."""
+        loss, norm = (None if math.isnan(value) else value for value in (mean(self.losses), largest(self.norms)))
+        self.losses, self.norms = [], []
+        return {"loss": loss, "gradient_norm": norm, "skipped": self.health.skipped}
 
     def add_point(self, step: int, nats: float, patience: int) -> None:
         """Note a validation and the mean training loss since the one before."""
@@ -126,6 +134,17 @@ class Progress:
         losses, norms = ([float(value) for value in raw[key]] for key in ("losses", "norms"))
         numbers = _numbers_like(cls(), rest)
         return cls(made_from=str(raw["made_from"]), losses=losses, norms=norms, curve=curve, health=health, **numbers)
+
+
+def mean(values: np.ndarray | list[float]) -> float:
+    """The mean of the finite ones; NaN if there are none."""
+    finite = [float(value) for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
+def largest(values: np.ndarray | list[float]) -> float:
+    """The largest finite one; NaN if there are none."""
+    return max((float(value) for value in values if math.isfinite(value)), default=math.nan)
 
 
 def _curve(raw: dict[str, Any]) -> Curve:

@@ -1,6 +1,7 @@
 """From one dial to every setting: what is not given is derived from the text, the budget and the machine.
 
-The two rules, of width and of dropout, are read off `benchmarks/results/sizes.txt`.
+The rules of width and of dropout are read off `benchmarks/results/sizes.txt` and, where two widths were alike there,
+off whole processes in `benchmarks/results/quality.txt`.
 """
 
 import dataclasses

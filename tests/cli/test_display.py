@@ -47,7 +47,7 @@ def test_the_panel_fits_any_width(tmp_path, width: int) -> None:
     console.print(display.render())  # before the first step
     for step in range(1, 60):
         display.show(Trained(step, 0.1, 3.0 / step, 0.5, 0.01, 81_234.0, step, step / 60))
-    display.show(Validated(59, 1.0, 1.5, True, 60.0, None))  # type: ignore[arg-type]
+    display.show(Validated(59, 1.0, 1.5, 1.1, True, 60.0, None))  # type: ignore[arg-type]
     display.show(Sampled(59, "the cat sat\x1b on the mat\n" * 20))
     console.file = io.StringIO()
     console.print(display.render())

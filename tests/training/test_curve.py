@@ -50,8 +50,17 @@ def test_a_run_that_ended_goes_on_with_more_patience() -> None:
 def test_what_is_saved_does_not_grow_with_the_validations() -> None:
     progress, chosen = Progress(), random.Random(0)
     for step in range(30_000):
-        progress.add_loss(chosen.random())
+        progress.add(chosen.random(), 1.0)
+        progress.since_the_last_event()
         progress.add_point(step, chosen.random(), 3)
     text = json.dumps(progress.to_json())
     assert len(text) < 2000
     assert Progress.from_json(json.loads(text)).curve == progress.curve
+
+
+def test_an_event_tells_of_the_finite_ones_since_the_last() -> None:
+    progress = Progress()
+    for loss, norm in ((1.0, 5.0), (float("nan"), 7.0), (2.0, float("inf"))):
+        progress.add(loss, norm)
+    assert progress.since_the_last_event() == {"loss": 1.5, "gradient_norm": 7.0, "skipped": 0}
+    assert progress.since_the_last_event() == {"loss": None, "gradient_norm": None, "skipped": 0}

@@ -137,6 +137,7 @@ def test_a_run_goes_on_with_another_text(old_run: Job, tmp_path: Path) -> None:
     assert any("5 new characters joined its" in note for note in job.notes)
     validations = [event for event in job.events() if isinstance(event, loop.Validated)]
     assert [event.step for event in validations] == [0, 30, 60]
+    assert [event.temperature for event in validations[:2]] == [1.0, 1.0]  # of the new text the old run knows nothing
     assert validations[0].nats < 0.7 * math.log(job.task.vocabulary.size)  # it knows much of it already
     assert validations[0].nats > validations[1].nats > validations[2].nats
     again = load(job.task.folder.path)
