@@ -33,6 +33,7 @@ WIDTHS = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 
 SIZES: dict[Size, int] = {"tiny": 128, "small": 256, "medium": 512, "large": 1024}
 _BATCH_SIZE, _SEQ_LENGTH = 32, 64
 _READ_A_WEIGHT = 8.0
+_MOST_WEIGHTS_A_CHARACTER = 40.0
 _TIMES_FOR_SGD = 100
 MOST_DROPOUT, MOST_WEIGHT_DROP = 0.6, 0.5
 
@@ -71,14 +72,18 @@ def characters_read(
 def choose_width(
     model: ModelConfig, training: TrainingConfig, positions: int, vocabulary_size: int, speed: Speed | None
 ) -> int:
-    """The widest network that reads several characters for each of its weights.
+    """The widest network that could read several characters for each of its weights in the time.
 
-    Of a small text too: a narrower network would read it more often in the time, and learn it by heart.
+    Of a small text too: a narrower network would read it more often, and learn it by heart. So where there is a time,
+    epochs do not make it narrower. But there are at most 40 weights for each character of the text.
     """
+    if training.minutes or not training.has_budget:
+        training = dataclasses.replace(training, minutes=training.minutes or DEFAULT_MINUTES, epochs=None)
 
     def fits(width: int) -> bool:
+        weights = recurrent_weights(model, width)
         read = characters_read(model, training, positions, vocabulary_size, speed, width)
-        return read >= _READ_A_WEIGHT * recurrent_weights(model, width)
+        return read >= _READ_A_WEIGHT * weights and weights <= _MOST_WEIGHTS_A_CHARACTER * positions
 
     return max((width for width in WIDTHS if fits(width)), default=WIDTHS[0])
 

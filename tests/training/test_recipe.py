@@ -32,7 +32,9 @@ def test_the_recipe_fills_in_only_what_is_not_given():
 @pytest.mark.parametrize("less, more", [
     (width(10**6, minutes=0.3), width(10**6, minutes=3)),
     (width(10**6, minutes=3), width(10**6, SERVER, minutes=3)),
-    (width(30_000), width(10**6)),
+    (width(30_000, SERVER), width(10**6, SERVER)),
+    (width(10_000), width(30_000)),
+    (width(30_000, epochs=20), width(10**6, epochs=20)),
     (width(10**6, steps=500), width(10**6, steps=20_000)),
     (width(10**6, epochs=1), width(10**6, epochs=20)),
 ])  # fmt: skip
@@ -74,6 +76,12 @@ def test_of_the_budgets_the_first_to_end_counts():
     read = [characters_read(ModelConfig(), TrainingConfig(**budget), 10**6, 65, LAPTOP, 256) for budget in budgets]
     assert read[:2] == [100 * 32 * 64, 2e6] and read[3] == min(read)
     assert characters_read(ModelConfig(), TrainingConfig(minutes=1), 10**6, 65, None, 256) == 60e6  # as if without
+
+
+def test_a_small_text_has_as_wide_a_network_as_the_time_allows():
+    widths = [resolve(ModelConfig(), TrainingConfig(**budget), 27_000, 3_000, 65, LAPTOP)[0].hidden_size
+              for budget in ({"minutes": 5}, {"minutes": 5, "epochs": 60}, {}, {"epochs": 60})]  # fmt: skip
+    assert widths[0] == widths[1] == widths[2] > widths[3]
 
 
 @pytest.mark.parametrize("positions", [27_000, 10**6, 29 * 10**6])
