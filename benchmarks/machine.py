@@ -64,15 +64,16 @@ def facts_of(*command: str, folder: str | Path) -> dict[str, Any]:
 
 
 def kept_trials(path: Path) -> list[dict[str, Any]]:
-    """The trials that a file holds, an object a line."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The trials of this machine and these versions that a file holds, an object a line."""
+    trials = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [trial for trial in trials if trial["machine"] == describe()]
 
 
 def keep_trial(path: Path, trial: dict[str, Any]) -> None:
-    """Print a trial and add it to the file."""
+    """Print a trial and add it to the file, with the machine it was made on."""
     print(json.dumps(trial), flush=True)
     with path.open("a") as file:
-        file.write(json.dumps(trial) + "\n")
+        file.write(json.dumps({**trial, "machine": describe()}) + "\n")
 
 
 def write_result(name: str, text: str) -> None:

@@ -20,7 +20,7 @@ from charrnn.nn.network import Network
 from charrnn.text.vocabulary import Vocabulary
 
 CONFIG, VOCABULARY, METRICS, STEPS = "config.json", "vocabulary.json", "metrics.jsonl", "steps"
-_FIGURES = frozenset({"step", "nats", "elapsed", "characters"})
+_FIGURES = frozenset({"step", "nats", "temperature", "elapsed", "characters"})
 _NEEDED = {"validation": frozenset({"step", "nats", "elapsed"}), "test": frozenset({"nats", "characters"})}
 _LARGEST_FIGURE = 1e300
 _LARGEST_CONFIG = 1 << 22

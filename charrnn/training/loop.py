@@ -291,7 +291,8 @@ class _Loop:
 
 def _is_best(event: dict[str, Any], progress: Progress) -> bool:
     """Whether this is the validation whose weights are kept."""
-    return event["event"] == "validation" and event.get("step") == progress.best_step and bool(event.get("best"))
+    where = (event.get("step"), event.get("nats"))
+    return event["event"] == "validation" and where == (progress.best_step, progress.best_nats)
 
 
 def _what_is_lost(folder: RunFolder, progress: Progress, saved: bool) -> Iterator[str]:

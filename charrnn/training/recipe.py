@@ -1,7 +1,7 @@
 """From one dial to every setting: what is not given is derived from the text, the budget and the machine.
 
 The rules of width and of dropout are read off `benchmarks/results/sizes.txt` and, where two widths were alike there,
-off whole processes in `benchmarks/results/quality.txt`.
+off whole processes in `benchmarks/results/ablation.txt`.
 """
 
 import dataclasses
@@ -75,9 +75,10 @@ def choose_width(
     """The widest network that could read several characters for each of its weights in the time.
 
     Of a small text too: a narrower network would read it more often, and learn it by heart. So where there is a time,
-    epochs do not make it narrower. But there are at most 40 weights for each character of the text.
+    many epochs do not make it narrower. But there are at most 40 weights for each character of the text.
     """
-    if training.minutes or not training.has_budget:
+    timed, many = training.minutes or not training.has_budget, (training.epochs or DEFAULT_EPOCHS) >= DEFAULT_EPOCHS
+    if timed and many:
         training = dataclasses.replace(training, minutes=training.minutes or DEFAULT_MINUTES, epochs=None)
 
     def fits(width: int) -> bool:

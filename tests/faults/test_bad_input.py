@@ -176,6 +176,7 @@ def test_prompts(trained: Path, prompt: str) -> None:
 METRICS = [
     "{}", "[]", "{nonsense", '{"event": []}', '{"event": "validation"}', '{"event": "train", "loss": "low", "step": 1}',
     '{"event": "validation", "step": 1, "nats": "few", "elapsed": 1}', '{"event": "train", "step": "x"}',
+    '{"event": "validation", "step": 1, "nats": 1, "elapsed": 1, "temperature": "hot"}',
     '{"event": "validation", "step": 1, "nats": NaN, "elapsed": 1}', '{"event": "test", "nats": 1' + "0" * 400 + "}",
 ]  # fmt: skip
 

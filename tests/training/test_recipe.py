@@ -34,6 +34,7 @@ def test_the_recipe_fills_in_only_what_is_not_given():
     (width(10**6, minutes=3), width(10**6, SERVER, minutes=3)),
     (width(30_000, SERVER), width(10**6, SERVER)),
     (width(10_000), width(30_000)),
+    (width(10**6, minutes=60, epochs=1), width(10**6, minutes=60)),
     (width(30_000, epochs=20), width(10**6, epochs=20)),
     (width(10**6, steps=500), width(10**6, steps=20_000)),
     (width(10**6, epochs=1), width(10**6, epochs=20)),
