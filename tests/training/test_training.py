@@ -127,21 +127,6 @@ def test_a_run_does_not_end_without_its_last_validation(text_file, tmp_path, mon
     assert [event["event"] for event in job.task.folder.metrics()] == ["train", "train", "validation", "test"]
 
 
-def test_the_best_validation_stays_told_when_training_goes_back(text_file, tmp_path, monkeypatch):
-    job, real, calls = job_of(text_file, tmp_path, steps=40), loop.validate, []
-
-    def the_second_is_no_number_and_the_first_the_best(*arguments):
-        calls.append(1)
-        return real(*arguments)._replace(nats=math.nan if len(calls) == 2 else float(len(calls)))
-
-    monkeypatch.setattr(loop, "validate", the_second_is_no_number_and_the_first_the_best)
-    *_, last = job.events()
-    events = job.task.folder.metrics()
-    assert "back" in {event["event"] for event in events}
-    told = [event["nats"] for event in events if event["event"] == "validation"]
-    assert min(told) == last.best_nats == load(job.task.folder.path).validation["nats"] == 1.0
-
-
 def test_any_number_of_steps_a_call_is_the_same(text_file, tmp_path, monkeypatch):
     one_by_one = job_of(text_file, tmp_path, run="one")
     monkeypatch.setattr(loop, "_SECONDS_A_CALL", 0.0)

@@ -1,5 +1,7 @@
 """The temperature that makes the held-out text's nats least."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,15 +81,34 @@ def test_a_network_at_a_temperature_divides_its_logits():
     )
 
 
-def test_what_is_saved_has_the_temperature_it_was_validated_with(tmp_path):
-    text = tmp_path / "rhyme.txt"
+def job_of(folder):
+    text = folder / "rhyme.txt"
     text.write_text(RHYME * 60)
-    job = start(
-        (str(text),), checkpoints=tmp_path, hidden_size=16, seq_length=16, batch_size=4, learning_rate=0.02,
+    return start(
+        (str(text),), checkpoints=folder, hidden_size=16, seq_length=16, batch_size=4, learning_rate=0.02,
         precision="float32", dropout=0.2, weight_drop=0.1, steps=60, eval_every=20,
     )  # fmt: skip
+
+
+def test_what_is_saved_has_the_temperature_it_was_validated_with(tmp_path):
+    job = job_of(tmp_path)
     validated = [event for event in job.events() if isinstance(event, loop.Validated)]
     told = [event["temperature"] for event in job.task.folder.metrics() if event["event"] == "validation"]
     assert told[0] == 1.0 and len({*told}) == 3
     best = min(validated, key=lambda event: event.nats)
     np.testing.assert_array_equal(load(job.task.folder.path).network.head_kernel[...], best.network.head_kernel[...])
+
+
+def test_the_best_validation_stays_told_when_training_goes_back(tmp_path, monkeypatch):
+    job, real, calls = job_of(tmp_path), loop.validate, []
+
+    def the_second_is_no_number_and_the_first_the_best(*arguments):
+        calls.append(1)
+        return real(*arguments)._replace(nats=math.nan if len(calls) == 2 else float(len(calls)))
+
+    monkeypatch.setattr(loop, "validate", the_second_is_no_number_and_the_first_the_best)
+    *_, last = job.events()
+    events = job.task.folder.metrics()
+    assert "back" in {event["event"] for event in events}
+    told = [event["nats"] for event in events if event["event"] == "validation"]
+    assert min(told) == last.best_nats == load(job.task.folder.path).validation["nats"] == 1.0
