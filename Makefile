@@ -29,7 +29,7 @@ test: .venv/.test-ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-faults: .venv/.test-ready
-	CHARRNN_FAULTS=full $(BIN)/python -m pytest -q -s -m 'not slow' --timeout 900 tests/faults
+	CHARRNN_FAULTS=full $(BIN)/python -m pytest -q -s -m '' --timeout 900 tests/faults
 
 lint: .venv/.test-ready
 	$(BIN)/ruff check .

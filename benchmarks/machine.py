@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,14 @@ def describe() -> str:
             (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), model
         )
     return f"{os.cpu_count()} cores of {model}; Python {platform.python_version()}, jax {version('jax')}"
+
+
+def peers_version() -> str:
+    """The version of PyTorch that is compared with, or that there is none."""
+    try:
+        return f"torch {version('torch')}"
+    except PackageNotFoundError:
+        return "no torch"
 
 
 def run(*command: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> Run:

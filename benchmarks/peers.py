@@ -8,10 +8,11 @@ Ours is `charrnn train` with default options but the budget, as a whole process.
 - `gpt 4x128`: a Transformer of the shape and settings of nanoGPT's recipe for CPUs (4 layers, 4 heads,
   128 wide, block 64, batch 12, AdamW from 1e-3 to 1e-4 after 100 steps, no dropout).
 
-They read the ids that ours reads, split as ours splits them. Ours pays for its start, its compilation and its
-validations; their clock starts with their first step and stops while they are validated, ten times, of
-which the best counts. The LSTM is scored with its state carried along; the Transformer with windows that
-overlap by half, of which the second halves count, so that each character is told after at least 32 others.
+They read the ids that ours reads, split as ours splits them, and have as many seconds as our whole process took, from
+its start to its end; their clock begins with their first step and stops while they are validated, ten times, of which
+the best counts. They compute in bfloat16 (autocast) where some steps of that are faster than in float32. The LSTM is
+scored with its state carried along; the Transformer with windows that overlap by half, of which the second halves
+count, so that each character is told after at least 32 others.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from benchmarks.machine import (
     keep_trial,
     kept_trials,
     located,
+    peers_version,
     run,
     write_result,
 )
@@ -42,11 +45,13 @@ TRIALS = RESULTS / "peers.jsonl"
 
 PEERS = ("lstm 2x128", "gpt 4x128")
 VALIDATIONS = 10
-STREAMS = 16
-"""The held-out text is cut into so many for the LSTM."""
+MOST_STREAMS, A_STREAM = 16, 4096
+"""The held-out text is cut into so many streams for the LSTM, each so long or longer."""
+
+TRIED_STEPS = 20
 
 
-def row_of_ids(text: str) -> tuple[Any, Any, int]:
+def row_of_ids(text: str, seed: int) -> tuple[Any, Any, int]:
     """The training and the held-out ids, a document's end among them, and how many ids there are."""
     import numpy as np
 
@@ -60,7 +65,7 @@ def row_of_ids(text: str) -> tuple[Any, Any, int]:
 
     sources, documents = resolve_sources((text,), "auto")
     corpus = prepare(sources, documents=documents)
-    parts = split_as(corpus, resolve_val_fraction(DataConfig(), corpus.characters), 0)
+    parts = split_as(corpus, resolve_val_fraction(DataConfig(), corpus.characters), seed)
     vocabulary = vocabulary_of(parts.train, 1, None)
     rows = []
     for part, epoch in ((parts.train, 0), (parts.validation, None)):
@@ -107,8 +112,9 @@ class LSTMPeer:
 
     def nats(self, held_out: Any) -> float:
         """Per character of the held-out text."""
-        length = len(held_out) // STREAMS
-        ids = held_out[: length * STREAMS].view(STREAMS, length).T
+        streams = max(1, min(MOST_STREAMS, len(held_out) // A_STREAM))
+        length = len(held_out) // streams
+        ids = held_out[: length * streams].view(streams, length).T
         total, state = 0.0, None
         for start in range(0, length - 1, 200):
             window = ids[start : start + 201]
@@ -184,7 +190,35 @@ def _cross_entropy(logits: Any, targets: Any) -> Any:
     return cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
-def learn(peer: Any, held_out: Any, clock: Callable[[], float], seconds: float) -> tuple[float, int]:
+def take_step(peer: Any, optimizer: Any, narrow: bool) -> None:
+    """One step of training, with `narrow` its products in bfloat16."""
+    import torch
+
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+        loss = peer.loss()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(peer.parts.parameters(), 1.0)
+    optimizer.step()
+
+
+def is_faster_in_bfloat16(make: Callable[[], Any]) -> bool:
+    """Whether some steps of a peer of its own take less time that way."""
+    seconds = {}
+    for narrow in (False, True):
+        peer = make()
+        optimizer = peer.optimizer()
+        for begun in range(2 * TRIED_STEPS):
+            if begun == TRIED_STEPS:
+                started = time.perf_counter()
+            take_step(peer, optimizer, narrow)
+        seconds[narrow] = time.perf_counter() - started
+    return seconds[True] < seconds[False]
+
+
+def learn(
+    peer: Any, held_out: Any, clock: Callable[[], float], seconds: float, narrow: bool = False
+) -> tuple[float, int]:
     """Train until the clock says so; the best held-out nats and the steps taken."""
     import torch
 
@@ -194,10 +228,7 @@ def learn(peer: Any, held_out: Any, clock: Callable[[], float], seconds: float) 
         cosine = peer.least + (peer.peak - peer.least) * (1 + math.cos(math.pi * done)) / 2
         for group in optimizer.param_groups:
             group["lr"] = cosine * min(1.0, (taken + 1) / (peer.warmup + 1))
-        optimizer.zero_grad(set_to_none=True)
-        peer.loss().backward()
-        torch.nn.utils.clip_grad_norm_(peer.parts.parameters(), 1.0)
-        optimizer.step()
+        take_step(peer, optimizer, narrow)
         taken += 1
         if done * VALIDATIONS >= validated + 1:
             validated, before = int(done * VALIDATIONS), clock()
@@ -214,42 +245,52 @@ def work(name: str, text: str, seconds: float, seed: int) -> None:
     import torch
 
     torch.manual_seed(seed)
-    train, held_out, vocabulary_size = row_of_ids(text)
-    peer = (LSTMPeer if name == PEERS[0] else GPTPeer)(torch.from_numpy(train), vocabulary_size)
+    train, held_out, vocabulary_size = row_of_ids(text, seed)
+    kind = LSTMPeer if name == PEERS[0] else GPTPeer
+    make = partial(kind, torch.from_numpy(train), vocabulary_size)
+    narrow, peer = is_faster_in_bfloat16(make), make()
     started = time.perf_counter()
-    nats, steps = learn(peer, torch.from_numpy(held_out), lambda: time.perf_counter() - started, seconds)
-    print(json.dumps({"bits": nats / math.log(2), "steps": steps}))
+    nats, steps = learn(peer, torch.from_numpy(held_out), lambda: time.perf_counter() - started, seconds, narrow)
+    print(json.dumps({"bits": nats / math.log(2), "steps": steps, "precision": "bfloat16" if narrow else "float32"}))
 
 
-def ours(text: str, seconds: float, seed: int) -> tuple[float, str]:
-    """Bits per character of `charrnn train`, and the network that it chose."""
+def ours(text: str, minutes: float, seed: int) -> tuple[float, str, float]:
+    """Bits per character of `charrnn train`, the network that it chose, and the seconds of the whole process."""
     with tempfile.TemporaryDirectory() as folder:
-        budget = ("--minutes", f"{seconds / 60:g}", "--seed", str(seed))
-        run(*CHARRNN, "train", text, *budget, "--quiet", cwd=Path(folder))
+        budget = ("--minutes", f"{minutes:g}", "--seed", str(seed))
+        fresh = {"CHARRNN_CACHE": f"{folder}/cache"}
+        seconds = run(*CHARRNN, "train", text, *budget, "--quiet", cwd=Path(folder), environment=fresh).seconds
         facts, model = facts_of("runs", folder=folder), facts_of("show", folder=folder)["config"]["model"]
-    return facts["bits_per_character"], f"{model['cell']} {model['num_layers']}x{model['hidden_size']}"
+    return facts["bits_per_character"], f"{model['cell']} {model['num_layers']}x{model['hidden_size']}", seconds
 
 
 def side_by_side(text: str, minutes: float, seed: int) -> dict[str, Any]:
     """Ours and each peer on a text, one after the other."""
     source = located(text)
-    bits, network = ours(source, 60 * minutes, seed)
-    trial = {"text": Path(text).name, "minutes": minutes, "seed": seed, "charrnn": round(bits, 4), "network": network}
+    bits, network, seconds = ours(source, minutes, seed)
+    trial = {
+        "text": Path(text).name, "minutes": minutes, "seed": seed, "seconds": round(seconds, 1),
+        "charrnn": round(bits, 4), "network": network,
+    }  # fmt: skip
     for peer in PEERS:
         command = (sys.executable, "-m", "benchmarks.peers", source, "--work", peer)
-        told = run(*command, "--minutes", f"{minutes:g}", "--seed", str(seed)).output
-        trial[peer] = round(json.loads(told.splitlines()[-1])["bits"], 4)
+        told = json.loads(run(*command, "--seconds", str(seconds), "--seed", str(seed)).output.splitlines()[-1])
+        trial[peer], trial[f"{peer} in"] = round(told["bits"], 4), told["precision"]
     return trial
 
 
 def table(trials: list[dict[str, Any]]) -> str:
     """All trials, by text."""
-    lines = [describe(), "bits per held-out character", ""]
+    lines = [
+        f"{describe()}, {peers_version()}",
+        "bits per held-out character; seconds: of our whole process, and of each peer's training",
+        "",
+    ]
     peers = " ".join(f"{peer:>10}" for peer in PEERS)
-    lines.append(f"{'text':20} {'minutes':>7} {'seed':>4}  {'charrnn':>8} {'network':12} {peers}")
+    lines.append(f"{'text':20} {'minutes':>7} {'seed':>4} {'seconds':>7}  {'charrnn':>8} {'network':12} {peers}")
     for trial in sorted(trials, key=lambda trial: (trial["text"], trial["minutes"], trial["seed"])):
         figures = " ".join(f"{trial[peer]:10.4f}" for peer in PEERS)
-        where = f"{trial['text']:20} {trial['minutes']:7g} {trial['seed']:4}"
+        where = f"{trial['text']:20} {trial['minutes']:7g} {trial['seed']:4} {trial['seconds']:7.1f}"
         lines.append(f"{where}  {trial['charrnn']:8.4f} {trial['network']:12} {figures}")
     return "\n".join(lines)
 
@@ -261,11 +302,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.5)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    seconds = 60 * arguments.minutes
     if arguments.work:
-        return work(arguments.work, arguments.texts[0], seconds, arguments.seed)
+        return work(arguments.work, arguments.texts[0], arguments.seconds, arguments.seed)
     trials = kept_trials(TRIALS)
     done = {(trial["text"], trial["minutes"], trial["seed"]) for trial in trials}
     for text, seed in itertools.product(arguments.texts, range(arguments.seeds)):

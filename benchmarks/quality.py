@@ -36,7 +36,8 @@ def measure(text: str, minutes: float, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         budget = ("--minutes", f"{minutes:g}") if minutes else ()
         options = (*budget, "--seed", str(seed), "--run", "run", "--quiet")
-        seconds = run(*CHARRNN, "train", located(text), *options, cwd=Path(folder)).seconds
+        fresh = {"CHARRNN_CACHE": f"{folder}/cache"}  # nothing is compiled, measured or prepared yet
+        seconds = run(*CHARRNN, "train", located(text), *options, cwd=Path(folder), environment=fresh).seconds
         return {
             "text": Path(text).name,
             "minutes": minutes,
@@ -75,7 +76,7 @@ def table(trials: list[dict[str, Any]]) -> str:
         lines.append(
             f"{trial['text']:20} {minutes:>7} {trial['seed']:4} {trial['network']:>7} {trial['stateful']:8.4f} "
             f"{trial['stateful'] / NATS:7.4f} {trial['windows']:7.4f} {trial['temperature']:5.2f} {copied:>6} "
-            f"{trial['seconds']:9.1f}"
+            f"{trial['seconds']:9.1f}  {trial.get('note', '')}".rstrip()
         )
     return "\n".join(lines)
 

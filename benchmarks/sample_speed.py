@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe, run, write_result
+from benchmarks.machine import describe, peers_version, run, write_result
 
 VOCABULARY = 65
 LAYERS = 2
@@ -57,11 +57,13 @@ SHAPES = {"128x1": (128, 1, 14.0), "128x64": (128, 64, 3.0), "512x1": (512, 1, 2
 
 def charrnn_draw(contender: Contender) -> Callable[[], int]:
     """A function that draws some characters with ours, as `Model.sample` does, and returns how many."""
+    from charrnn.cli.environment import ask_for_wide_fusions
     from charrnn.generation.decode import prepare
     from charrnn.generation.filters import Forbid, Temperature
     from charrnn.generation.texts import pieces
     from charrnn.training.devices import use_every_core
 
+    ask_for_wide_fusions()
     use_every_core()
     network, _ = _model(contender.hidden)
     prepared = prepare(network, contender.precision)
@@ -248,7 +250,7 @@ def main() -> None:
     if arguments.work:
         return work(Contender(**json.loads(arguments.work)))
     has_torch = importlib.util.find_spec("torch") is not None
-    lines = [describe(), ""]
+    lines = [f"{describe()}, {peers_version()}", ""]
     lines.append(f"{'':36} {'chars/s':>9} {'slowest':>9} {'fastest':>9} {'/ torch':>7}")
     lines.append(f"{'':36} {'(median)':>9} {'':>9} {'':>9} {'best':>7}")
     for name in arguments.shapes:

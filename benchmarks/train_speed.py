@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from benchmarks.machine import describe, write_result
-from charrnn.cli.pages import SETTING
+from benchmarks.machine import describe, peers_version, write_result
+from charrnn.cli.environment import SETTING, WIDE_FUSIONS
 
 VOCABULARY = 65
 ROUND_SECONDS = 1.0
@@ -179,7 +179,8 @@ class Worker:
 
     def __init__(self, contender: Contender):
         command = (sys.executable, "-m", "benchmarks.train_speed", "--work", json.dumps(asdict(contender)))
-        environment = {**os.environ, "GLIBC_TUNABLES": SETTING} if contender.library == "charrnn" else None
+        ours = {**os.environ, "GLIBC_TUNABLES": SETTING, "XLA_FLAGS": WIDE_FUSIONS}
+        environment = ours if contender.library == "charrnn" else None
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -258,13 +259,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--dry", action="store_true", help="print the table and keep nothing")
+    parser.add_argument("--dry", action="store_true", help="print the table and keep nothing, as with --shapes")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
         return work(Contender(**json.loads(arguments.work)))
     has_torch = importlib.util.find_spec("torch") is not None
-    lines = [describe(), matrix_product_peaks(), ""]
+    lines = [f"{describe()}, {peers_version()}", matrix_product_peaks(), ""]
     lines.append(
         f"{'':36} {'chars/s':>9} {'slowest':>9} {'fastest':>9} {'/ torch':>7} {'/ its':>7} {'peak':>8}\n"
         f"{'':36} {'(median)':>9} {'':>9} {'':>9} {'best':>7} {'float32':>7} {'MiB':>8}"
@@ -272,7 +273,7 @@ def main() -> None:
     for name in arguments.shapes:
         lines += compare(name, SHAPES[name], arguments.rounds, has_torch)
         print("\n".join(lines[-6:]), flush=True)
-    if arguments.dry:
+    if arguments.dry or arguments.shapes != list(SHAPES):
         return None
     return write_result("train_speed.txt", "\n".join(lines))
 

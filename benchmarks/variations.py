@@ -17,18 +17,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 from charrnn.nn import network as networks
 from charrnn.nn.arrays import Array, State, add_bias, dense, sigmoid
 from charrnn.nn.cells import LSTM
 from charrnn.nn.network import Network
 from charrnn.text.batches import NO_TARGET, Batch, TrainBatches
-from charrnn.training import loop, step
+from charrnn.training import loop, optimizer, step
 
 _DECAY_FROM = 0.8
 _INTERPOLATION = 0.9
 _WARMUP_STEPS = 80
 _DROPPED_CHARACTERS = 0.1
+_HEAD_RANK = 64
 _TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1)
 
 
@@ -42,6 +44,11 @@ def replace(owner: Any, name: str, value: Any) -> Any:
 def no_temperature() -> None:
     """The network is kept as it was learnt, not at the temperature that the held-out text asks for."""
     replace(loop, "better_temperature", lambda found, temperature: 1.0)
+
+
+def one_rate() -> None:
+    """What reads a character, the head and the vectors learn as fast as the matrices between hidden units."""
+    replace(optimizer, "_faster_outside", lambda updates, _: updates)
 
 
 def stable() -> None:
@@ -71,7 +78,7 @@ def schedule_free() -> None:
     def rate(self: Any, taken: int) -> float:
         return float(self.training.learning_rate * min(1.0, (taken + 1) / _WARMUP_STEPS))
 
-    def optimizer(name: str, weight_decay: float, clip_norm: float, *_: Any) -> optax.GradientTransformation:
+    def make(name: str, weight_decay: float, clip_norm: float, *_: Any) -> optax.GradientTransformation:
         decay = optax.add_decayed_weights(weight_decay, mask=lambda all: jax.tree.map(lambda a: a.ndim > 1, all))
         return optax.chain(optax.clip_by_global_norm(clip_norm), optax.scale_by_adam(b1=0.0, b2=0.99), decay)
 
@@ -85,7 +92,7 @@ def schedule_free() -> None:
         x = jax.tree.map(lambda x, z: x + share * (z - x), x, z)
         return after._replace(network=z, average=x), loss, norm
 
-    replace(step, "make_optimizer", optimizer)
+    replace(step, "make_optimizer", make)
     usual_step = replace(step, "train_step", train_step)
     replace(loop._Loop, "_rate", rate)
 
@@ -121,6 +128,23 @@ def tied() -> None:
     def head(self: Network, hidden: Array, precision: str) -> Array:
         scale = self.head_kernel[0, 0] / np.sqrt(hidden.shape[-1]).astype(np.float32)
         return add_bias(dense(hidden, self.embedding[...].T * scale, precision), self.head_bias[...])
+
+    usual_initial = replace(Network, "__init__", initial)
+    replace(Network, "head", head)
+
+
+def factored() -> None:
+    """The head is a product of two matrices, `[H, 64]` and `[64, V]`, as where large alphabets make it dear."""
+
+    def initial(self: Network, config: Any, vocabulary_size: int, rngs: nnx.Rngs) -> None:
+        usual_initial(self, config, vocabulary_size, rngs)
+        glorot = nnx.initializers.glorot_uniform()
+        self.head_down = nnx.Param(glorot(rngs.params(), (self.head_kernel.shape[0], _HEAD_RANK)))
+        self.head_kernel = nnx.Param(glorot(rngs.params(), (_HEAD_RANK, vocabulary_size)))
+
+    def head(self: Network, hidden: Array, precision: str) -> Array:
+        low = dense(hidden, self.head_down[...], precision).astype(hidden.dtype)
+        return add_bias(dense(low, self.head_kernel[...], precision), self.head_bias[...])
 
     usual_initial = replace(Network, "__init__", initial)
     replace(Network, "head", head)
@@ -165,7 +189,8 @@ def capped_input() -> None:
 VARIATIONS: dict[str, Callable[[], None]] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        no_temperature, stable, constant, schedule_free, embedding_dropout, tied, moving_windows, capped_input
+        no_temperature, one_rate, stable, constant, schedule_free, embedding_dropout, tied, factored, moving_windows,
+        capped_input,
     )
 }  # fmt: skip
 

@@ -1,7 +1,6 @@
-"""How far a cell's gradient reaches: the norm of d h_T / d h_{T-k} as the distance k grows."""
+"""How far a cell's gradient reaches: a random unit gradient of h_T, carried back to the whole state k steps before."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,14 +46,11 @@ def distances_to(longest: int) -> tuple[int, ...]:
     return (*powers, longest)
 
 
-def at_initialisation(cells: Iterable[str], hidden_size: int, longest: int, seed: int) -> list[GradientReach]:
-    """Each cell with fresh weights, reading random characters."""
+def at_initialisation(cell: str, hidden_size: int, longest: int, seed: int) -> GradientReach:
+    """A cell with fresh weights, reading random characters."""
     ids = np.random.default_rng(seed).integers(0, _VOCABULARY, (2 * longest, _ROWS)).astype(np.int32)
-    reaches = []
-    for name in cells:
-        config = ModelConfig(cell=name, hidden_size=hidden_size, embedding_size=_EMBEDDING)  # type: ignore[arg-type]
-        reaches.append(of_network(create(config, _VOCABULARY, seed), ids, longest, name, seed))
-    return reaches
+    config = ModelConfig(cell=cell, hidden_size=hidden_size, embedding_size=_EMBEDDING)  # type: ignore[arg-type]
+    return of_network(create(config, _VOCABULARY, seed), ids, longest, cell, seed)
 
 
 def of_network(network: Network, ids: np.ndarray, longest: int, name: str, seed: int) -> GradientReach:

@@ -34,7 +34,7 @@ from charrnn.training.fine_tuning import (
 from charrnn.training.memory import check_memory
 from charrnn.training.recipe import adapting, resolve, resolve_val_fraction, with_budget
 from charrnn.training.speed import speed_of_this_machine
-from charrnn.training.task import CHANGEABLE, Task
+from charrnn.training.task import BUDGETS, CHANGEABLE, Task
 
 _SAMPLE_CHARACTERS = 300
 
@@ -57,9 +57,11 @@ class Job:
     resume: bool
     lock: Lock
 
-    def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[loop.Event | Sampled]:
-        """Train, yielding what happens; a sample follows every `sample_every` validations. Releases the lock."""
-        validations, every = 0, self.task.config.training.sample_every
+    def events(
+        self, should_stop: Callable[[], bool] = lambda: False, samples: bool = True
+    ) -> Iterator[loop.Event | Sampled]:
+        """Train, yielding what happens, with `samples` a text every `sample_every` validations. Releases the lock."""
+        validations, every = 0, self.task.config.training.sample_every if samples else 0
         try:
             for event in loop.run(self.task, resume=self.resume, should_stop=should_stop):
                 yield event
@@ -128,7 +130,7 @@ def start(
     if ancestor:
         new = vocabulary.size - known.size
         joined = f"{new:,} new character{'s' * (new != 1)} joined its {known.size - FIRST_CHARACTER:,}"
-        notes.append(f"starts from {ancestor.origin.run}; {joined}")
+        notes += [f"starts from {ancestor.origin.run}; {joined}", *_notes_on(ancestor, config, options)]
     task = Task.of(config, vocabulary, parts, RunFolder(checkpoints), network)
     check_memory(task)
     for folder in candidates(corpus, run, checkpoints):
@@ -144,6 +146,22 @@ def start(
     return Job(dataclasses.replace(task, folder=folder), prepared, tuple(notes), False, lock)
 
 
+def _notes_on(ancestor: Ancestor, config: RunConfig, options: dict[str, Any]) -> Iterator[str]:
+    """What a run has from the one that it starts from and may surprise."""
+    style, before = config.data.documents, ancestor.config
+    if options.get("documents") is None:
+        yield f"each {style} is a document as there; --documents {'line' if style == 'file' else 'file'} changes that"
+    one, other = (
+        (made.corpus_hash, made.data.val_fraction, made.data.test_fraction, made.training.seed)
+        for made in (config, before)
+    )
+    if one[0] == other[0] and one != other:
+        yield (
+            "it learnt this same text with another --seed, --val-fraction or --test-fraction, "
+            "so it knows some of what is held out here, and the figures flatter it"
+        )
+
+
 def _configurations(
     options: dict[str, Any], ancestor: Ancestor | None
 ) -> tuple[DataConfig, ModelConfig, TrainingConfig]:
@@ -155,7 +173,8 @@ def _configurations(
         data = dataclasses.replace(data, documents=ancestor.config.data.documents)
     model, before = inherited_model(ancestor, options), ancestor.config.training
     training = dataclasses.replace(training, size=inherited_size(ancestor, training.size))
-    return data, model, adapting(training, before, model.hidden_size or 0)
+    adapted_before = ancestor.config.init_from is not None
+    return data, model, adapting(training, before, model.hidden_size or 0, adapted_before)
 
 
 def train(
@@ -168,7 +187,7 @@ def train(
     sources = [corpus] if isinstance(corpus, str | Path) else corpus
     checkpoints = Path(options.pop("checkpoints", "checkpoints"))
     job = start(tuple(map(str, sources)), checkpoints=checkpoints, **options)
-    for event in job.events():
+    for event in job.events(samples=on_event is not None):
         if on_event is not None:
             on_event(event)
     return load(job.task.folder.path)
@@ -231,6 +250,8 @@ def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
                     f"{flag_of(field)} is {getattr(part, field.name)} in this run and cannot change on --resume"
                 )
     changes = {name: value for name, value in given.items() if name in CHANGEABLE}
+    if changes.keys() & BUDGETS:  # it takes the place of what the run had
+        changes = dict.fromkeys(BUDGETS) | changes
     from_options(TrainingConfig, changes)
     training = dataclasses.replace(config.training, **changes)
     if not training.has_budget and not training.patience:

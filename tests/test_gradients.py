@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from charrnn import gradients
-from charrnn.cli.bench import _show
+from charrnn.cli.bench import _bars, _show
 from charrnn.cli.main import cli
 from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
@@ -80,6 +80,19 @@ def test_the_command_shows_every_cell_and_narrows():
     assert max(map(len, narrow.stdout.splitlines()[1:4])) <= 40 and "64" in narrow.stdout and "lstm" in narrow.stdout
     facts = [json.loads(line) for line in CliRunner().invoke(cli, [*arguments, "--json"]).stdout.splitlines()]
     assert [fact["name"] for fact in facts] == ["rnn", "lstm"] and facts[0]["half_life"] < facts[1]["half_life"]
+
+
+def test_a_cell_is_shown_before_and_after_learning():
+    arguments = ["--hidden", "8", "--distance", "4", "--cell", "gru", "--train", "2", "--json"]
+    with jax.numpy_dtype_promotion("standard"):  # as Optax needs
+        done = CliRunner().invoke(cli, ["bench", "gradients", *arguments])
+    assert done.exit_code == 0, done.output
+    before, after = (json.loads(line) for line in done.stdout.splitlines())
+    assert [before["name"], after["name"]] == ["gru untrained", "gru trained"] and before["norms"] != after["norms"]
+
+
+def test_what_grows_is_marked():
+    assert _bars((50.0, 1.0, 1e-4, 1e-9)) == "▲█▅·"
 
 
 @pytest.mark.parametrize("columns", ["44", "80"])

@@ -22,7 +22,7 @@ def model(tmp_path_factory: pytest.TempPathFactory):
     with jax.numpy_dtype_promotion("standard"):  # as Optax needs
         trained = charrnn.train(
             folder / "lines.txt", checkpoints=folder / "checkpoints", steps=200, hidden_size=32, seq_length=32,
-            batch_size=8, documents="line", dropout=0.0, on_event=events.append,
+            batch_size=8, documents="line", dropout=0.0, learning_rate=0.004, on_event=events.append,
         )  # fmt: skip
     assert events
     return trained

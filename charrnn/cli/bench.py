@@ -9,11 +9,13 @@ import click
 
 from charrnn.cli.glyphs import columns
 from charrnn.cli.options import checkpoints_option
+from charrnn.cli.progress import Working
 from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError, ConfigError
 from charrnn.fields import value_types
 
 _DECADES = 8
+_GROWN = 10
 
 
 @click.group()
@@ -24,6 +26,13 @@ def bench() -> None:
 @bench.command()
 @click.option("--cell", "cells", multiple=True, type=click.Choice(value_types(ModelConfig)["cell"][1]),
               help="A cell to measure; may be given more than once.  [default: all]")  # fmt: skip
+@click.option(
+    "--train",
+    "steps",
+    type=click.IntRange(1, 100_000),
+    metavar="STEPS",
+    help="Let each cell learn the bundled fables so long, and show it before and after.",
+)
 @click.option("--run", "runs", multiple=True, metavar="RUN", help="A trained run to set beside them; may be repeated.")
 @click.option("--hidden", type=click.IntRange(1, 4096), default=128, show_default=True, metavar="N",
               help="Hidden units of the untrained cells.")  # fmt: skip
@@ -36,25 +45,36 @@ def bench() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a cell, for programs.")
 @checkpoints_option
 def gradients(
-    cells: tuple[str, ...], runs: tuple[str, ...], hidden: int, distance: int, seed: int, plot: Path | None,
-    as_json: bool, checkpoints: Path,
+    cells: tuple[str, ...], steps: int | None, runs: tuple[str, ...], hidden: int, distance: int, seed: int,
+    plot: Path | None, as_json: bool, checkpoints: Path,
 ) -> None:  # fmt: skip
     """Show how a gradient fades or grows with distance, which is why gates exist.
 
     A gradient of norm 1 at the last character is carried back through time; the bars are its norm
     so many characters earlier. A cell in which it vanishes cannot learn what lies farther back.
-    Untrained cells read random characters, a RUN reads its own text.
+    Untrained cells read random characters; a RUN, and a cell with --train, reads text that it draws itself.
     """
     if plot:
         _check_plot(plot)
     from charrnn.gradients import all_cells, at_initialisation
+    from charrnn.model import load
     from charrnn.training.devices import keep_compiled_programs
 
     keep_compiled_programs()
     wanted = cells or (() if runs else all_cells())
-    reaches = at_initialisation(wanted, hidden, distance, seed)
-    for run in runs:
-        reaches += _of_run(run, checkpoints, distance, seed)
+    models = [load(run, checkpoints) for run in runs]
+    reaches = list[Any]()
+    with Working("measuring") as bar:
+        bar.expect(len(wanted) + len(models))
+        for cell in wanted:
+            if steps is None:
+                reaches.append(at_initialisation(cell, hidden, distance, seed))
+            else:
+                reaches += _before_and_after(_trained(cell, hidden, steps, seed), cell, distance, seed)
+            bar.advance()
+        for name, model in zip(runs, models, strict=True):
+            reaches += _before_and_after(model, f"{name} ({model.config.model.cell})", distance, seed)
+            bar.advance()
     if as_json:
         for reach in reaches:
             norms, half_life = [_finite(norm) for norm in reach.norms], _finite(reach.half_life)
@@ -71,19 +91,26 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _of_run(name: str, checkpoints: Path, distance: int, seed: int) -> list[Any]:
-    """A run's network with fresh weights and with those it learnt, reading text that it draws itself."""
+def _trained(cell: str, hidden: int, steps: int, seed: int) -> Any:
+    """A cell that has learnt the fables for so many steps."""
+    import tempfile
+
+    from charrnn.trainer import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        return train("fables", checkpoints=folder, cell=cell, hidden_size=hidden, steps=steps, seed=seed)
+
+
+def _before_and_after(model: Any, label: str, distance: int, seed: int) -> list[Any]:
+    """A network with fresh weights and with those it learnt, reading text that it draws itself."""
     import numpy as np
 
     from charrnn.gradients import of_network
-    from charrnn.model import load
     from charrnn.nn.network import create
 
-    model = load(name, checkpoints)
     samples = model.sample(n=8, length=2 * distance, ignore_eos=True, seed=seed, temperature=1.0)
     ids = np.stack([model.vocabulary.encode(sample.text) for sample in samples], -1)
     fresh = create(model.config.model, model.vocabulary.size, model.config.training.seed)
-    label = f"{name} ({model.config.model.cell})"
     return [
         of_network(fresh, ids, distance, f"{label} untrained", seed),
         of_network(model.network, ids, distance, f"{label} trained", seed),
@@ -112,7 +139,7 @@ def _show(reaches: list[Any]) -> None:
         table.add_row(reach.name, *(_figure(reach.norms[k]) for k in shown), halves)
     console.print("Norm of the gradient so many characters back (it is 1 at the last):")
     console.print(table)
-    console.print(f"\nThe same from 1 down to 1e-{_DECADES}, a character a distance:")
+    console.print(f"\nThe same from 1 down to 1e-{_DECADES}, a character a distance (▲ is above {_GROWN}):")
     for reach in reaches:
         indent = " " * (longest_name - columns(reach.name))
         console.print(f"{indent}{reach.name} {_bars(reach.norms)}", soft_wrap=True)
@@ -123,9 +150,13 @@ def _figure(norm: float) -> str:
 
 
 def _bars(norms: tuple[float, ...]) -> str:
-    """A bar for each norm: full at 1 and above, empty at 10 to the power of -_DECADES."""
-    shares = [min(1.0, max(0.0, 1 + math.log10(max(norm, 1e-300)) / _DECADES)) for norm in norms]
-    return "".join("▁▂▃▄▅▆▇█"[min(7, int(share * 8))] if share else "·" for share in shares)
+    """A bar for each norm: full at 1, empty at 10 to the power of -_DECADES."""
+
+    def bar(norm: float) -> str:
+        share = max(0.0, 1 + math.log10(max(norm, 1e-300)) / _DECADES)
+        return "▲" if norm > _GROWN else "▁▂▃▄▅▆▇█"[min(7, int(share * 8))] if share else "·"
+
+    return "".join(map(bar, norms))
 
 
 def _check_plot(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 
-from charrnn.config import WITHOUT_RECURRENT_MATRIX, RunConfig
+from charrnn.config import WITHOUT_RECURRENT_MATRIX, RunConfig, TrainingConfig
 from charrnn.text.documents import STYLES
 from charrnn.trainer import Job
 from charrnn.training.curve import Overfit
@@ -40,8 +40,20 @@ def describe_budget(job: Job) -> str:
     training = job.task.config.training
     if not training.has_budget:
         return f"until {training.patience} validations bring nothing"
+    return " or ".join(f"{value:,g} {name}" for name, value in _budgets(training).items())
+
+
+def _budgets(training: TrainingConfig) -> dict[str, float]:
+    """The budgets that a run has."""
     budgets = {"steps": training.steps, "minutes": training.minutes, "epochs": training.epochs}
-    return " or ".join(f"{value:,g} {name}" for name, value in budgets.items() if value)
+    return {name: value for name, value in budgets.items() if value}
+
+
+def describe_nothing_left(job: Job) -> str:
+    """That a run which goes on has nothing to do, and how to give it more."""
+    if not job.task.config.training.has_budget:
+        return "its patience has ended already: give it a larger --patience, or --minutes"
+    return f"it has had its {describe_budget(job)} already: give it a larger --minutes, --epochs or --steps"
 
 
 def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
@@ -50,8 +62,13 @@ def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
     A narrower network is not among them: in `benchmarks/results/sizes.txt` wider ones with more dropout did better.
     """
     best, last = overfit.best, overfit.last
-    started_better = not math.isfinite(best.training)  # the validation before the first step of fine-tuning
-    learnt = "" if started_better else f" ({best.training * _BITS:.3f} to {last.training * _BITS:.3f})"
+    worse = f"the held-out text got worse ({best.validation * _BITS:.3f} to {last.validation * _BITS:.3f} bits)"
+    if not math.isfinite(best.training):  # the validation before the first step of fine-tuning
+        return (
+            f"{worse} from the first step on: what it started from reads it better, and those weights are kept. "
+            f"What would help: a lower --learning-rate than {config.training.learning_rate:.2g}, more text"
+        )
+    learnt = f" ({best.training * _BITS:.3f} to {last.training * _BITS:.3f})"
     remedies = ["more text"]
     if (dropout := config.model.dropout or 0.0) < MOST_DROPOUT:
         remedies.append(f"--dropout {min(MOST_DROPOUT, dropout + _MORE_DROPOUT):g}")
@@ -61,10 +78,10 @@ def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
     ):
         remedies.append(f"--weight-drop {min(MOST_WEIGHT_DROP, drop + _MORE_DROPOUT):g}")
     if not config.training.patience:
-        remedies.append("stopping sooner (--patience 5)")
+        budget = "".join(f" --{name} {value:g}" for name, value in _budgets(config.training).items())
+        remedies.append(f"stopping sooner (--patience 5{budget})")
     return (
-        f"overfitting since step {best.step:,}: the held-out text got worse ({best.validation * _BITS:.3f} to "
-        f"{last.validation * _BITS:.3f} bits) while the training text was learnt by heart{learnt}. "
+        f"overfitting since step {best.step:,}: {worse} while the training text was learnt by heart{learnt}. "
         f"The weights of step {best.step:,} are kept. What would help: {', '.join(remedies)}"
     )
 

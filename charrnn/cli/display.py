@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.cli.descriptions import describe, describe_nothing_learnt, describe_overfit
+from charrnn.cli.descriptions import describe, describe_nothing_learnt, describe_nothing_left, describe_overfit
 from charrnn.cli.options import shown
 from charrnn.trainer import Job, Sampled
 from charrnn.training.events import Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
@@ -77,12 +77,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def _slowed(event: Slowed) -> str:
+    return f"step {event.step:,} no better: the rate is halved to {event.learning_rate:.2g}"
+
+
 class Display:
     """Follows the events of a run. By itself it shows only warnings and the end (`--quiet`)."""
 
     def __init__(self, console: Console, job: Job):
         self.console, self.job = console, job
         self.finished: Finished | None = None
+        self.learnt = False
         self.overfitted: Overfitted | None = None
         self.tested: Tested | None = None
 
@@ -94,7 +99,9 @@ class Display:
 
     def show(self, event: Any) -> None:
         """Take in one event."""
-        if isinstance(event, Warned):
+        if isinstance(event, Trained):
+            self.learnt = True
+        elif isinstance(event, Warned):
             self.say(f"warning: {event.text}")
         elif isinstance(event, Overfitted):
             self.overfitted = event
@@ -118,6 +125,8 @@ class Display:
             place = "" if in_the_usual_place else f" --checkpoints {folder.path.parent}"
             self.say(f"Stopped and saved at step {end.step:,}.")
             self.say(f"Go on with: charrnn train --resume --run {folder.name}{place}")
+        if end.reason != "stopped" and not self.learnt:
+            self.say(f"note: {describe_nothing_left(self.job)}")
         if math.isfinite(end.best_nats):
             self.say(
                 f"{folder.path}: {end.best_nats * _BITS:.3f} bits per character ({end.best_nats:.4f} nats)"
@@ -162,7 +171,7 @@ class PlainDisplay(Display):
                 f" ({event.nats:.4f} nats){' best' if event.best else ''} {clock(event.elapsed)}"
             )
         elif isinstance(event, Slowed):
-            self.say(f"step {event.step} no better: the rate is halved to {event.learning_rate:.2g}")
+            self.say(_slowed(event))
         elif isinstance(event, Sampled):
             self.say(f"sample: {shown(event.text, True)[:200]!r}")
 
@@ -195,7 +204,8 @@ class LiveDisplay(Display):
         super().show(event)
         if isinstance(event, Trained):
             self.trained = event
-            self.losses.append(event.loss * _BITS)
+            if math.isfinite(event.loss):
+                self.losses.append(event.loss * _BITS)
             if len(self.losses) > 4096:  # a long run's curve is thinned, so that drawing stays cheap
                 self.losses = [(a + b) / 2 for a, b in zip(self.losses[::2], self.losses[1::2], strict=False)]
         elif isinstance(event, Validated):
@@ -203,6 +213,8 @@ class LiveDisplay(Display):
             self.validated = [event] if event.best or not self.validated else self.validated[:1]
         elif isinstance(event, Sampled):
             self.sample = event
+        elif isinstance(event, Slowed):
+            self.say(_slowed(event))
         elif isinstance(event, Saved):
             self.saved = f" · saved step {event.step:,}"
 

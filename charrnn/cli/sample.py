@@ -81,6 +81,8 @@ def sample(
     _check_together(beam, {"--temp": temperatures, "--greedy": greedy, **drops})
     for heat in heats:
         from_options(SampleConfig, settings | ({} if heat is None else {"temperature": heat}))
+    if "repeat_window" in settings and settings.get("repeat_penalty", 1.0) == 1:
+        raise ConfigError("--repeat-window says where --repeat-penalty looks: give that too, such as 1.2")
     text = _prompt(prompt, prompt_file)
     model = load_model(run, checkpoints)
     warn_of_unknown(model, text)
@@ -242,7 +244,7 @@ def _listed(drawn: Any) -> str:
 
 
 def _corpus_of(model: Any) -> Any:
-    from charrnn.text.novelty import corpus_of
+    from charrnn.parts import corpus_of
 
     return corpus_of(model.config)
 

@@ -91,7 +91,7 @@ def _train(
     display = make_display(console, job, quiet)
     with stop.deferred():
         with display:
-            for event in job.events(stop.requested):
+            for event in job.events(stop.requested, samples=not quiet):
                 display.show(event)
         display.farewell()
 

@@ -4,10 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from charrnn.config import RunConfig
-from charrnn.errors import CorpusError
-from charrnn.text.bundled import resolve_sources
-from charrnn.text.corpus import Corpus, find_prepared, holds_document, prepare
+from charrnn.text.corpus import Corpus, holds_document
 from charrnn.text.vocabulary import code_points
 
 RUN = 20
@@ -16,18 +13,6 @@ RUN = 20
 _BLOCK = 1 << 20
 _BASE = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-
-
-def corpus_of(config: RunConfig) -> Corpus:
-    """The corpus that a run learnt, from the cache or its files. Raises CorpusError where neither has it."""
-    data = config.data
-    corpus = find_prepared(config.corpus_hash, data.documents, data.encoding, data.errors)
-    if corpus is None and "-" not in config.corpus:
-        sources, _ = resolve_sources(config.corpus, data.documents)
-        corpus = prepare(sources, documents=data.documents, encoding=data.encoding, errors=data.errors)
-    if corpus is None or corpus.fingerprint != config.corpus_hash:
-        raise CorpusError("the corpus that this run learnt is neither in the cache nor, unchanged, where it was")
-    return corpus
 
 
 def share_of_runs(corpus: Corpus, texts: Sequence[str], size: int = RUN) -> tuple[int, int]:

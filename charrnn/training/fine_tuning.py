@@ -54,14 +54,15 @@ def reopen(origin: Origin) -> Ancestor:
 def inherited_model(ancestor: Ancestor, options: dict[str, Any]) -> ModelConfig:
     """The run's model options; of those given, only what is about learning may differ.
 
+    How much to drop follows from the new text, unless it is given.
     Raises ConfigError for one that contradicts the run's network.
     """
-    model, changes = ancestor.config.model, {}
+    model, changes = ancestor.config.model, dict[str, Any](dropout=None, weight_drop=None)
     for field in dataclasses.fields(ModelConfig):
         given, own = options.get(field.name), getattr(model, field.name)
-        if given is None or given == own:
+        if given is None:
             continue
-        if field.name not in _HOW_IT_LEARNS:
+        if field.name not in _HOW_IT_LEARNS and given != own:
             raise ConfigError(
                 f"{flag_of(field)} {given} contradicts --init-from: the network of {ancestor.origin.run} "
                 f"has {'none' if own is None else own}; leave it out"

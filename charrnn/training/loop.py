@@ -56,7 +56,7 @@ class _Loop:
             self._compile()
         if self.step and self._validation_due(""):  # a stop came before it
             yield from self._validate()
-        if self.task.network is not None and self.step == 0 and self.progress.validated_step < 0:
+        if self.task.config.init_from and self.step == 0 and self.progress.validated_step < 0:
             yield from self._validate()  # what it starts from is the first to be the best
         reason = ""
         while not reason:
@@ -72,7 +72,7 @@ class _Loop:
                 if self.progress.validated_step != step:  # asked to stop meanwhile, or gone back to an earlier step
                     reason = ""
             yield from self._reports()
-            if reason or (self._save_due() and not self.saver.busy):
+            if reason or self._save_due():
                 self._save()
         yield from self._reports(wait=True)
         yield from self._verdicts(reason)
@@ -213,7 +213,10 @@ class _Loop:
         self.event_started = time.monotonic()
 
     def _save_due(self) -> bool:
-        return (time.monotonic() - self.last_save) / 60 >= self.training.checkpoint_every
+        """After the first validation, so that there is a step to go back to, and then as often as asked for."""
+        if self.saved_at == (-1, -1) and self.progress.validated_step >= 0:
+            return True
+        return (time.monotonic() - self.last_save) / 60 >= self.training.checkpoint_every and not self.saver.busy
 
     def _save(self) -> None:
         """Copy the state and hand it to the saver, unless exactly this is saved already."""

@@ -35,6 +35,7 @@ _BATCH_SIZE, _SEQ_LENGTH = 32, 64
 _READ_A_WEIGHT = 8.0
 _MOST_WEIGHTS_A_CHARACTER = 40.0
 _TIMES_FOR_SGD = 100
+_LEAST_VARIATIONAL = 0.1
 MOST_DROPOUT, MOST_WEIGHT_DROP = 0.6, 0.5
 
 
@@ -117,13 +118,19 @@ def resolve_val_fraction(data: DataConfig, characters: int) -> DataConfig:
     return dataclasses.replace(data, val_fraction=min(DEFAULT_VAL_FRACTION, _HELD_OUT_CHARACTERS / max(characters, 1)))
 
 
-def adapting(training: TrainingConfig, before: TrainingConfig, hidden_size: int) -> TrainingConfig:
-    """The budget and the learning rate for a network that knows much already, which it learnt as `before` says."""
+def adapting(
+    training: TrainingConfig, before: TrainingConfig, hidden_size: int, adapted_before: bool = False
+) -> TrainingConfig:
+    """The budget and the learning rate for a network that knows much already, which it learnt as `before` says.
+
+    Where it was adapted once already, it has the lower rate.
+    """
     of_one_kind = "sgd" not in {training.optimizer, before.optimizer} or training.optimizer == before.optimizer
     rate = (before.learning_rate if of_one_kind else None) or rate_for(hidden_size, training.optimizer)
+    share = 1.0 if adapted_before and of_one_kind and before.learning_rate else _ADAPTING_RATE
     if not training.has_budget and not training.patience:
         training = dataclasses.replace(training, minutes=ADAPTING_MINUTES, epochs=ADAPTING_EPOCHS)
-    return dataclasses.replace(training, learning_rate=training.learning_rate or rate * _ADAPTING_RATE)
+    return dataclasses.replace(training, learning_rate=training.learning_rate or rate * share)
 
 
 def with_budget(training: TrainingConfig) -> TrainingConfig:
@@ -162,6 +169,8 @@ def resolve(
     one_hot = vocabulary_size <= _ONE_HOT_VOCABULARY and not gates_its_input
     embedding = 0 if one_hot else _LARGE_ALPHABET_EMBEDDING
     units, recurrent = dropout_for(read, recurrent_weights(model, hidden_size), positions)
+    if model.variational:  # it was asked for
+        units = max(units, _LEAST_VARIATIONAL)
     dropout, weight_drop = units if model.dropout is None else model.dropout, model.weight_drop
     if weight_drop is None and model.cell not in WITHOUT_RECURRENT_MATRIX:
         weight_drop = min(recurrent, dropout)  # who wants less dropout means this one too

@@ -73,6 +73,8 @@ def initial_state(config: RunConfig, vocabulary_size: int, network: Network | No
     """The state before the first step, of a fresh network when none is given."""
     if network is None:
         network = create(config.model, vocabulary_size, config.training.seed)
+    else:
+        network = jax.tree.map(jnp.copy, network)  # the steps take the state's arrays for themselves
     optimizer = StepSettings.of(config).transformation().init(network)
     assert config.training.batch_size is not None
     average = jax.tree.map(jnp.copy, network) if config.training.ema else None

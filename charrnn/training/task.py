@@ -12,6 +12,7 @@ import numpy as np
 
 from charrnn.checkpoint import RunFolder
 from charrnn.config import RunConfig, TrainingConfig
+from charrnn.errors import CheckpointError
 from charrnn.nn.network import Network
 from charrnn.text.batches import Positions, TrainBatches, ValidationBatches
 from charrnn.text.selection import Parts, Selection
@@ -20,7 +21,8 @@ from charrnn.training.progress import Progress
 from charrnn.training.step import TrainState, initial_state
 
 _VALIDATION_STREAMS = 64
-CHANGEABLE = frozenset({"epochs", "steps", "minutes", "patience", "eval_every", "sample_every", "checkpoint_every"})
+BUDGETS = frozenset({"epochs", "steps", "minutes"})
+CHANGEABLE = BUDGETS | {"patience", "eval_every", "sample_every", "checkpoint_every"}
 """The settings of a run that may be others when it goes on."""
 
 
@@ -63,20 +65,27 @@ class Task:
 
     @cached_property
     def nats_of_frequencies(self) -> float:
-        """What the held-out text costs, in nats per character, who knows only how often each occurs in it."""
-        selection = self.validation.positions.selection
-        counts = selection.symbol_counts()
-        counts = np.append(counts, selection.positions - counts.sum())  # the ends of documents
-        shares = counts[counts > 0] / counts.sum()
-        return float(-(shares * np.log(shares)).sum())
+        """Nats per character that the held-out text costs who counts the characters of the training text alone."""
+        learnt, held_out = (_symbol_counts(part.positions.selection) for part in (self.train, self.validation))
+        shares = (learnt + 1) / (learnt.sum() + len(learnt))
+        return float(-(held_out * np.log(shares)).sum() / held_out.sum())
 
     def first_state(self) -> TrainState:
-        """The state before the first step."""
+        """The state before the first step. Raises CheckpointError where what a run starts from is not at hand."""
+        if self.config.init_from and self.network is None:
+            origin = self.config.init_from.run
+            raise CheckpointError(f"{self.folder.path}: no step is left to go back to; start anew --init-from {origin}")
         return initial_state(self.config, self.vocabulary.size, self.network)
 
     def state_structure(self) -> TrainState:
         """A state's shapes and dtypes, without its arrays."""
-        return jax.eval_shape(self.first_state)
+        return jax.eval_shape(lambda: initial_state(self.config, self.vocabulary.size))
+
+
+def _symbol_counts(part: Selection) -> np.ndarray:
+    """How often each symbol occurs in a part, and last the ends of documents."""
+    counts = part.symbol_counts()
+    return np.append(counts, part.positions - counts.sum())
 
 
 def held_out_batches(part: Selection, vocabulary: Vocabulary, seq_length: int) -> ValidationBatches:

@@ -13,7 +13,7 @@ from charrnn.cli.options import shown
 from charrnn.config import DataConfig, ModelConfig, Origin, RunConfig, TrainingConfig
 from charrnn.trainer import Sampled, start
 from charrnn.training.curve import Overfit, Point
-from charrnn.training.events import Finished, Trained, Validated
+from charrnn.training.events import Finished, Slowed, Trained, Validated
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
 
@@ -59,11 +59,13 @@ def test_the_panel_fits_any_width(tmp_path, width: int) -> None:
 
 
 def test_overfitting_is_told_with_what_would_help() -> None:
-    config = RunConfig(("a",), "", DataConfig(), ModelConfig(hidden_size=256, dropout=0.1), TrainingConfig(), {})
+    config = RunConfig(
+        ("a",), "", DataConfig(), ModelConfig(hidden_size=256, dropout=0.1), TrainingConfig(minutes=5, epochs=60), {}
+    )
     found = Overfit(Point(810, 1.0, 1.4), Point(2526, 0.7, 1.6))
     text = describe_overfit(found, config)
     assert "since step 810" in text and "2.020 to 2.308 bits" in text
-    assert "more text, --dropout 0.3, --weight-drop 0.2, stopping sooner (--patience 5)" in text
+    assert "more text, --dropout 0.3, --weight-drop 0.2, stopping sooner (--patience 5 --minutes 5 --epochs 60)" in text
     tuned = dataclasses.replace(config, model=ModelConfig(hidden_size=256, dropout=0.6, weight_drop=0.5))
     tuned = dataclasses.replace(tuned, training=TrainingConfig(patience=4))
     assert describe_overfit(found, tuned).endswith("What would help: more text")  # nothing else may still be turned
@@ -72,9 +74,24 @@ def test_overfitting_is_told_with_what_would_help() -> None:
 
 
 def test_fine_tuning_that_only_spoils_is_told_without_a_loss_it_never_had() -> None:
-    config = RunConfig(("a",), "", DataConfig(), ModelConfig(), TrainingConfig(), {}, Origin("/old", ""))
+    training = TrainingConfig(learning_rate=0.004)
+    config = RunConfig(("a",), "", DataConfig(), ModelConfig(), training, {}, Origin("/old", ""))
     text = describe_overfit(Overfit(Point(0, math.inf, 1.4), Point(50, 0.7, 1.6)), config)
-    assert "since step 0" in text and "learnt by heart. The weights of step 0 are kept" in text and "inf" not in text
+    assert "2.020 to 2.308 bits) from the first step on" in text and "those weights are kept" in text
+    assert "a lower --learning-rate than 0.004" in text and "by heart" not in text and "inf" not in text
+
+
+def test_losses_that_are_no_numbers_are_shown_and_draw_nothing(tmp_path) -> None:
+    (tmp_path / "rhyme.txt").write_text(RHYME * 60, "utf-8")
+    job = start((str(tmp_path / "rhyme.txt"),), checkpoints=tmp_path / "c", hidden_size=8, steps=10)
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    display = LiveDisplay(console, job)
+    for loss in (3.0, math.nan, 2.0):
+        display.show(Trained(1, 0.1, loss, loss, 0.01, 81_234.0, 1.0, 0.1))
+        console.print(display.render())
+    display.show(Slowed(7, 0.005))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert len(display.losses) == 2 and "gradient nan" in text and "the rate is halved to 0.005" in text
 
 
 @pytest.mark.parametrize(("nats", "told"), [(3.2, True), (0.4, False)])
@@ -83,6 +100,7 @@ def test_a_model_that_learnt_nothing_says_so(tmp_path, nats: float, told: bool) 
     job = start((str(tmp_path / "rhyme.txt"),), checkpoints=tmp_path / "c", hidden_size=8, steps=10, learning_rate=5.0)
     console = Console(file=io.StringIO(), width=200)
     display = Display(console, job)
+    display.show(Trained(10, 0.1, nats, 0.5, 0.01, 81_234.0, 1.0, 1.0))
     display.show(Finished(10, "budget", nats, 10, 1.0))
     display.farewell()
     shown = console.file.getvalue()

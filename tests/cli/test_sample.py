@@ -106,11 +106,11 @@ def test_novelty_is_said_and_written(place: Path) -> None:
 
 
 def test_without_its_corpus_nothing_is_novel(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charrnn.text.novelty.find_prepared", lambda *_: None)
+    monkeypatch.setattr("charrnn.parts.find_prepared", lambda *_: None)
     assert run(place, "--novel").exit_code == 0  # from the file, which is unchanged
-    monkeypatch.setattr("charrnn.text.novelty.prepare", lambda *_, **__: type("Other", (), {"fingerprint": "other"}))
+    monkeypatch.setattr("charrnn.parts.prepare", lambda *_, **__: type("Other", (), {"fingerprint": "other"}))
     refused = run(place, "--novel")
-    assert "neither in the cache nor, unchanged, where it was" in refused.stderr
+    assert "lines.txt: the text that the run learnt has changed since" in refused.stderr
     assert refused.exit_code == CorpusError.exit_code
 
 
@@ -144,6 +144,7 @@ def test_a_beam(place: Path) -> None:
         (("--beam", "2", "--n", "3"), "at most 2"), (("--beam", "2", "--temp", "1"), "leave --temp out"),
         (("--beam", "2", "--top-k", "3"), "leave --top-k out"), (("--beam", "2", "--greedy"), "leave --greedy out"),
         (("--greedy", "--temp", "1"), "--greedy is --temp 0"),
+        (("--repeat-window", "9"), "--repeat-window says where --repeat-penalty looks"),
     ],
     ids=str,
 )  # fmt: skip

@@ -46,10 +46,12 @@ class Hand:
     @staticmethod
     def mogrifier_lstm(W, U, v, h, c):
         (x,) = W
-        for r in (1, 3, 5):
-            x = 2 * logistic(h @ U[f"round_{r}_down"][0] @ U[f"round_{r}_up"][0]) * x
-            if r < 5:
-                h = 2 * logistic(x @ U[f"round_{r + 1}_down"][0] @ U[f"round_{r + 1}_up"][0]) * h
+        for r in range(1, 100):
+            if f"round_{r}_down" not in U:
+                break
+            gated, by = (x, h) if r % 2 else (h, x)
+            gated = 2 * logistic(by @ U[f"round_{r}_down"][0] @ U[f"round_{r}_up"][0]) * gated
+            x, h = (gated, h) if r % 2 else (x, gated)
         bias = np.split(v["gate_bias"], 4)
         inputs = x.shape[-1]
         i, f, g, o = (x @ U["kernel"][k][:inputs] + h @ U["kernel"][k][inputs:] + bias[k] for k in range(4))

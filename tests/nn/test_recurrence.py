@@ -34,9 +34,9 @@ def float64():
         yield
 
 
-def problem(name: str, dtype: type = np.float64) -> tuple:
+def problem(name: str, dtype: type = np.float64, **options: int) -> tuple:
     """A cell with random weights, inputs, a state, and some resets."""
-    cell, random = make_cell(ModelConfig(cell=name)), np.random.default_rng(7)
+    cell, random = make_cell(ModelConfig(cell=name, **options)), np.random.default_rng(7)
 
     def draw(*shape: int, scale: float = 1.0) -> np.ndarray:
         return (random.normal(size=shape) * scale).astype(dtype)
@@ -83,6 +83,14 @@ def test_outputs_are_the_equations(name):
     np.testing.assert_allclose(outputs, expected, rtol=1e-11)
     for part, wanted in zip(final, last, strict=True):
         np.testing.assert_allclose(part, wanted, rtol=1e-11)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_the_mogrifier_with_few_rounds_is_its_equations(rounds):
+    cell, weights, inputs, state, resets = problem("mogrifier-lstm", mogrifier_rounds=rounds)
+    outputs, _ = run(cell, weights, inputs, state, resets, "float64")
+    expected, _ = by_hand("mogrifier_lstm", cell, weights, inputs, state, resets)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-11)
 
 
 def flax_lstm(kernel: jax.Array) -> nnx.Module:
@@ -158,6 +166,7 @@ def scanned(scan: Callable, *arrays: jax.Array) -> tuple[jax.Array, tuple[jax.Ar
 def test_all_at_once_is_one_by_one(name):
     cell, _, inputs, (h,), _ = problem(name)
     a, b = cell.coefficients(tuple(jnp.split(inputs, cell.input_gates, -1)))
+    a = a.at[3, 0].set(0.0)  # a reset
     outputs, plain = scanned(linear.parallel, a, b, h)
     np.testing.assert_allclose(outputs, quick_jit(linear.sequential)(a, b, h), rtol=1e-12)
     for found, expected in zip(scanned(linear.linear_scan, a, b, h)[1], plain, strict=True):
@@ -211,6 +220,18 @@ def test_gradients_in_bfloat16_are_near(name):
     ours = gradients_of(recurrence.run, name, "bfloat16", np.float32)
     for found, expected in zip(ours, plain_gradients(name), strict=True):
         assert np.linalg.norm(found - expected) <= 1e-2 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("longest", [8, 20, 1024])
+def test_long_sums_are_made_in_parts(monkeypatch, longest):
+    monkeypatch.setattr(recurrence, "_LONGEST_SUM", longest)  # of 20: 8, 8 and 4; all; all
+    random = np.random.default_rng(5)
+    operand, transposed = (jnp.asarray(random.normal(size=shape), jnp.float32) for shape in ((B, H), (4 * H, H)))
+    blocks = tuple(jnp.asarray(random.normal(size=(B, H)), jnp.float32) for _ in range(4))
+    through, _, passed = jax.vjp(partial(recurrence._known_product, "bfloat16"), operand, transposed, blocks)[1](blocks)
+    expected = np.concatenate(blocks, -1) @ transposed
+    assert np.linalg.norm(through - expected) <= 1e-2 * np.linalg.norm(expected)
+    assert all((one == other).all() for one, other in zip(passed, blocks, strict=True))
 
 
 @every_cell

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from charrnn.checkpoint import RunFolder, load_weights
-from charrnn.config import ModelConfig, Origin, RunConfig, validate
+from charrnn.config import ModelConfig, Origin, RunConfig, TrainingConfig, validate
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.model import load
 from charrnn.nn.cells import CELLS
@@ -20,6 +20,7 @@ from charrnn.text.vocabulary import FIRST_CHARACTER, Vocabulary
 from charrnn.trainer import Job, start
 from charrnn.training import loop
 from charrnn.training.fine_tuning import Ancestor, adapted_network, inherited_model
+from charrnn.training.recipe import adapting
 
 OLD, NEW = Vocabulary("abcé"), Vocabulary("abcé!Z")
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
@@ -89,6 +90,9 @@ def test_options_that_contradict_the_run_are_refused(tiny_config: RunConfig, opt
 
 def test_options_that_agree_or_are_about_learning_are_taken(tiny_config: RunConfig) -> None:
     ancestor = ancestor_of(tiny_config, tiny_config.model)
+    of_the_new_text = dataclasses.replace(tiny_config.model, dropout=None, weight_drop=None)
+    assert inherited_model(ancestor, {}) == of_the_new_text  # how much to drop follows from it
+    assert inherited_model(ancestor, {"dropout": tiny_config.model.dropout}).dropout == tiny_config.model.dropout
     given = {"hidden_size": 8, "cell": "lstm", "dropout": 0.5, "weight_drop": 0.2, "variational": True, "steps": 4}
     model = inherited_model(ancestor, given)
     assert model == dataclasses.replace(tiny_config.model, dropout=0.5, weight_drop=0.2, variational=True)
@@ -103,7 +107,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Job:
     (folder / "rhyme.txt").write_text(RHYME * 60, "utf-8")
     job = start(
         (str(folder / "rhyme.txt"),), run="old", checkpoints=folder / "runs", hidden_size=16, seq_length=16,
-        batch_size=4, steps=80, eval_every=40, precision="float32", learning_rate=0.02, documents="file",
+        batch_size=4, steps=80, eval_every=40, precision="float32", learning_rate=0.01, documents="file",
         sample_every=0, dropout=0.2, weight_drop=0.1,
     )  # fmt: skip
     with jax.numpy_dtype_promotion("standard"):  # as Optax needs
@@ -131,10 +135,11 @@ def test_a_run_goes_on_with_another_text(old_run: Job, tmp_path: Path) -> None:
     job = adapt(old_run, tmp_path, steps=60, eval_every=30)
     config, old = job.task.config, old_run.task
     assert config.model == old.config.model and config.data.documents == "file"
-    assert config.training.learning_rate == pytest.approx(0.02 * 0.3)
+    assert config.training.learning_rate == pytest.approx(0.01 * 0.3)
     assert job.task.vocabulary.characters == old.vocabulary.characters + "!,fàé"
     assert config.init_from is not None and config.init_from.run == str(old.folder.path)
     assert any("5 new characters joined its" in note for note in job.notes)
+    assert any(note == "each file is a document as there; --documents line changes that" for note in job.notes)
     validations = [event for event in job.events() if isinstance(event, loop.Validated)]
     assert [event.step for event in validations] == [0, 30, 60]
     assert [event.temperature for event in validations[:2]] == [1.0, 1.0]  # of the new text the old run knows nothing
@@ -182,3 +187,39 @@ def test_a_run_that_saved_nothing_starts_again_from_where_it_came(old_run: Job, 
     weights.unlink()
     with pytest.raises(CheckpointError, match="what the run starts from cannot be read"):
         start((), run="first", checkpoints=tmp_path / "runs", resume=True)
+
+
+def test_the_old_network_is_what_a_run_goes_back_to(
+    old_run: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, real, seen = adapt(old_run, tmp_path, steps=40, eval_every=20), loop.train_steps, list[bool]()
+
+    def diverges_at_first(*arguments):
+        state, losses, norms = real(*arguments)
+        seen.append(True)
+        return state, losses + (np.nan if 1 < len(seen) < 12 else 0), norms
+
+    monkeypatch.setattr(loop, "train_steps", diverges_at_first)
+    monkeypatch.setattr(loop, "_MOST_STEPS_A_CALL", 1)
+    events = list(job.events())
+    (back,) = [event.text for event in events if isinstance(event, loop.Warned) and "back to step" in event.text]
+    assert "back to step 0 " in back
+    (first, *_, last) = [event.nats for event in events if isinstance(event, loop.Validated)]
+    assert last < first < 0.7 * math.log(job.task.vocabulary.size)
+    with pytest.raises(CheckpointError, match="no step is left to go back to"):
+        dataclasses.replace(job.task, network=None).first_state()
+
+
+def test_a_rate_is_lowered_once() -> None:
+    before = TrainingConfig(learning_rate=0.01)
+    rates = [adapting(TrainingConfig(steps=9), before, 64, again).learning_rate for again in (False, True)]
+    assert rates == pytest.approx([0.003, 0.01])
+
+
+def test_that_the_text_is_known_already_is_told(old_run: Job) -> None:
+    config, runs = old_run.task.config, old_run.task.folder.path.parent
+    for fraction, told in ((0.0, False), (0.2, True)):
+        job = start(
+            config.corpus, run=f"same-{told}", checkpoints=runs, init_from="old", steps=5, test_fraction=fraction
+        )
+        assert any("the figures flatter it" in note for note in job.notes) == told

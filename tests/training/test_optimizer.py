@@ -1,5 +1,6 @@
 """The update rules: which rule moves what, and what Muon makes of a matrix."""
 
+import itertools
 from typing import Any, get_args
 
 import jax
@@ -7,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charrnn.config import ModelConfig, Optimizer
+from charrnn.config import ModelConfig, Optimizer, TrainingConfig
 from charrnn.nn.network import create, named_arrays
 from charrnn.training.muon import orthogonal, scale_by_muon
-from charrnn.training.optimizer import make_optimizer
+from charrnn.training.optimizer import learning_rate, learning_rate_without_budget, make_optimizer
 
 RANDOM = np.random.default_rng(5)
 
@@ -76,3 +77,42 @@ def test_every_rule_goes_downhill(name: str) -> None:
     with jax.numpy_dtype_promotion("standard"):
         before, after = distances(network)
     assert after < 0.7 * before
+
+
+@pytest.mark.parametrize(
+    ("hidden", "characters", "name", "head", "outside"),
+    [(8, 11, "adamw", 2, 256 / 75), (300, 11, "adamw", 2, 4), (8, 11, "sgd", 1, 1), (8, 300, "adamw", 1, 1)],
+)
+def test_what_reads_and_writes_characters_learns_faster(
+    hidden: int, characters: int, name: str, head: float, outside: float
+) -> None:
+    config = ModelConfig(hidden_size=hidden, embedding_size=0, num_layers=2)
+    network = jax.eval_shape(lambda: create(config, characters, 0))
+    ones = jax.tree.map(lambda array: np.ones(array.shape, np.float32), network)
+    rule = make_optimizer(name, 0.0, 1e9)
+    with jax.numpy_dtype_promotion("standard"):
+        updates = named_arrays(rule.update(ones, rule.init(ones), ones)[0])
+    slowest = float(updates["layers.1.input_kernel"][0, 0])
+    times = {name: float(update.reshape(-1)[0]) / slowest for name, update in updates.items()}
+    expected = dict.fromkeys(times, outside) | {"head_kernel": head, "layers.1.input_kernel": 1}
+    expected |= {f"layers.{k}.recurrent_kernel": 1 for k in range(2)}
+    assert times == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("ema", "final"), [(0.0, 0.01), (0.1, 0.4)])
+def test_learning_rate_warms_up_and_decays(ema, final):
+    config = TrainingConfig(learning_rate=1.0, warmup=0.1, ema=ema)
+    rates = [learning_rate(config, spent) for spent in np.linspace(0, 1, 101)]
+    assert rates[10] == pytest.approx(1.0)
+    assert all(a < b for a, b in itertools.pairwise(rates[:11]))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+    assert rates[-1] == pytest.approx(final)
+    assert learning_rate(TrainingConfig(learning_rate=0.5, warmup=0.0), 0.0) == 0.5
+
+
+def test_the_rate_without_a_budget():
+    config = TrainingConfig(learning_rate=1.0, warmup=0.05)
+    rates = [learning_rate_without_budget(config, step, 0) for step in range(200)]
+    assert rates == [min(1.0, (step + 1) / 100) for step in range(200)]
+    assert learning_rate_without_budget(config, 500, 3) == 0.125
+    assert learning_rate_without_budget(TrainingConfig(learning_rate=0.5, warmup=0.0), 0, 0) == 0.5

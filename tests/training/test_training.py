@@ -1,10 +1,10 @@
 """The loop as a whole: it learns, resumes to the same bits, stops when asked; and its small parts."""
 
 import dataclasses
-import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,8 @@ from charrnn.nn.sharding import shards_for
 from charrnn.text.batches import Batch
 from charrnn.trainer import Sampled, start
 from charrnn.training import loop
-from charrnn.training.devices import _cpu_has_bfloat16, keep_compiled_programs
+from charrnn.training.devices import _accelerator_has_bfloat16, _cpu_has_bfloat16, keep_compiled_programs
 from charrnn.training.objective import negative_log_likelihood
-from charrnn.training.optimizer import learning_rate, learning_rate_without_budget
 from charrnn.training.progress import Progress
 from charrnn.training.step import StepSettings, initial_state, place, train_steps
 from charrnn.training.task import budget_spent
@@ -94,15 +93,38 @@ def test_what_is_left_out_is_told_less_and_less_often(text_file, tmp_path, monke
     assert trained[-1] == 150
 
 
-def test_a_model_that_learnt_nothing_is_known(text_file, tmp_path):
-    job = job_of(text_file, tmp_path)
-    held_out = "".join(RHYME * 60)[-306:]
-    shares = [held_out.count(character) / 306 for character in set(held_out)]
-    assert job.task.nats_of_frequencies == pytest.approx(-sum(share * math.log(share) for share in shares))
-    lines = job_of(text_file, tmp_path, run="lines", documents="line")
-    held_out = "".join(RHYME * 6)  # each line's end is a symbol of its own
-    shares = [held_out.count(character) / 306 for character in set(held_out)]
-    assert lines.task.nats_of_frequencies == pytest.approx(-sum(share * math.log(share) for share in shares))
+@pytest.mark.parametrize("documents", ["file", "line"])
+def test_what_a_count_of_the_characters_says(text_file, tmp_path, documents):
+    job = job_of(text_file, tmp_path, documents=documents)
+    text, size = list(RHYME if documents == "file" else RHYME[:-1]), len(set(RHYME[:-1])) + 2  # a line's end is EOS
+    known = text if documents == "file" else [*text, "EOS"]
+    counts = {one: known.count(one) for one in set(known)}
+    held_out = len(RHYME * 60) // 10 if documents == "file" else 6 * len(known)
+    learnt = (60 * len(RHYME) - held_out) // len(known)
+    total = learnt * len(known)
+    nats = -sum(n * math.log((learnt * n + 1) / (total + size)) for n in counts.values()) / len(known)
+    assert job.task.nats_of_frequencies == pytest.approx(nats, rel=1e-3)
+
+
+def test_a_new_budget_takes_the_place_of_the_old_ones(text_file, tmp_path):
+    job = job_of(text_file, tmp_path, steps=20, epochs=0.1, minutes=5, eval_every=1000)
+    (*_, finished) = job.events()
+    again = start((), run=job.task.folder.name, checkpoints=tmp_path, resume=True, steps=finished.step + 7)
+    training = again.task.config.training
+    assert (training.steps, training.epochs, training.minutes) == (finished.step + 7, None, None)
+    assert list(again.events())[-1].step == finished.step + 7
+
+
+def test_there_is_a_step_to_go_back_to_from_the_first_validation_on(text_file, tmp_path):
+    job = job_of(text_file, tmp_path, checkpoint_every=1000.0)
+    saved = [event.step for event in job.events(samples=False) if isinstance(event, loop.Saved)]
+    assert saved == [20, 60]
+
+
+def test_no_sample_is_drawn_that_nobody_sees(text_file, tmp_path):
+    for samples in (True, False):
+        events = job_of(text_file, tmp_path, steps=20, run=str(samples)).events(samples=samples)
+        assert any(isinstance(event, Sampled) for event in events) == samples
 
 
 @pytest.mark.parametrize("spoilt", ["asked to stop", "not finite"])
@@ -183,17 +205,6 @@ def test_validation_is_one_pass_with_the_state_carried(text_file, tmp_path):
     assert validate(network, job.task.validation, "float32").nats == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("ema", "final"), [(0.0, 0.01), (0.1, 0.4)])
-def test_learning_rate_warms_up_and_decays(ema, final):
-    config = TrainingConfig(learning_rate=1.0, warmup=0.1, ema=ema)
-    rates = [learning_rate(config, spent) for spent in np.linspace(0, 1, 101)]
-    assert rates[10] == pytest.approx(1.0)
-    assert all(a < b for a, b in itertools.pairwise(rates[:11]))
-    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
-    assert rates[-1] == pytest.approx(final)
-    assert learning_rate(TrainingConfig(learning_rate=0.5, warmup=0.0), 0.0) == 0.5
-
-
 def test_without_a_budget_the_rate_is_halved_and_then_the_run_ends(text_file, tmp_path):
     job = job_of(text_file, tmp_path, steps=None, patience=3, eval_every=2, learning_rate=1e-9)
     events = list(job.events())
@@ -203,14 +214,6 @@ def test_without_a_budget_the_rate_is_halved_and_then_the_run_ends(text_file, tm
     assert (events[-1].reason, events[-1].step) == ("patience", 16)
     with pytest.raises(ConfigError, match="--patience must be at least 1"):
         start((), run=job.task.folder.name, checkpoints=tmp_path, resume=True, patience=0)
-
-
-def test_the_rate_without_a_budget():
-    config = TrainingConfig(learning_rate=1.0, warmup=0.05)
-    rates = [learning_rate_without_budget(config, step, 0) for step in range(200)]
-    assert rates == [min(1.0, (step + 1) / 100) for step in range(200)]
-    assert learning_rate_without_budget(config, 500, 3) == 0.125
-    assert learning_rate_without_budget(TrainingConfig(learning_rate=0.5, warmup=0.0), 0, 0) == 0.5
 
 
 def test_what_is_kept_back_is_read_once_at_the_end_with_the_best_weights(text_file, tmp_path):
@@ -262,6 +265,8 @@ def test_bfloat16_is_chosen_only_where_it_is_native(tmp_path):
     info.write_text("flags : fpu avx2\n")
     assert not _cpu_has_bfloat16(info)
     assert not _cpu_has_bfloat16(tmp_path / "none")
+    found = [_accelerator_has_bfloat16(SimpleNamespace(compute_capability=one)) for one in ("7.5", "8.0", "10.0")]
+    assert found == [False, True, True] and _accelerator_has_bfloat16(SimpleNamespace())
 
 
 def test_a_kept_program_that_cannot_be_read_is_compiled_in_silence(tmp_path, monkeypatch):

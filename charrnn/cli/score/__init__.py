@@ -35,14 +35,10 @@ _STDIN = "-"
 @click.option(
     "--windows",
     type=click.IntRange(1),
-    default=1000,
-    show_default=True,
     metavar="N",
-    help="How many windows --protocol windows reads.",
+    help="How many windows --protocol windows reads.  [default: 1000]",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, metavar="N", help="Seed of the windows."
-)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Seed of the windows.  [default: 0]")
 @click.option(
     "--dynamic", is_flag=True, help="Also score while the model goes on learning what it reads (Krause 2018)."
 )
@@ -133,6 +129,11 @@ def _check(file: str | None, options: dict[str, Any]) -> None:
         )
     if options["protocol"] == "windows" and others:
         raise ConfigError(f"--protocol windows gives one figure; --{others[0]} needs --protocol stateful")
+    of_windows = next((name for name in ("windows", "seed") if options[name] is not None), None)
+    if of_windows and options["protocol"] != "windows":
+        raise ConfigError(f"--{of_windows} is for --protocol windows")
+    if options["streams"] and options["protocol"] == "windows":
+        raise ConfigError("--streams is for --protocol stateful")
     if options["dynamic_rate"] and not math.isfinite(options["dynamic_rate"]):
         raise ConfigError(f"--dynamic-rate must be a finite number, not {options['dynamic_rate']}")
     if options["top"] and options["by"] != "line":

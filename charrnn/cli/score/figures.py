@@ -13,6 +13,8 @@ from charrnn.scoring.figures import perplexity_of
 from charrnn.scoring.protocols import score_dynamic, score_stateful, score_windows
 from charrnn.scoring.text import ReadyText
 
+_WINDOWS = 1000
+
 
 def facts_of(
     model: Any, text: ReadyText, nats: np.ndarray | None, streams: int, precision: str, options: dict[str, Any]
@@ -24,8 +26,9 @@ def facts_of(
     }  # fmt: skip
     with progress_bar("scoring") as progress:
         if options["protocol"] == "windows":
-            windows = score_windows(model.network, text, options["windows"], options["seed"], precision, progress)
-            facts |= {"windows": windows.windows, "seed": options["seed"]}
+            count, seed = options["windows"] or _WINDOWS, options["seed"] or 0
+            windows = score_windows(model.network, text, count, seed, precision, progress)
+            facts |= {"windows": windows.windows, "seed": seed}
             facts |= _means(windows.nats_per_character, text) | {"standard_error_bits": windows.error / math.log(2)}
         else:
             score = (
