@@ -47,7 +47,7 @@ def no_temperature() -> None:
 
 
 def one_rate() -> None:
-    """What reads a character, the head and the vectors learn as fast as the matrices between hidden units."""
+    """What reads a character, the head and the biases learn as fast as the matrices between hidden units."""
     replace(optimizer, "_faster_outside", lambda updates, _: updates)
 
 
@@ -139,11 +139,11 @@ def factored() -> None:
     def initial(self: Network, config: Any, vocabulary_size: int, rngs: nnx.Rngs) -> None:
         usual_initial(self, config, vocabulary_size, rngs)
         glorot = nnx.initializers.glorot_uniform()
-        self.head_down = nnx.Param(glorot(rngs.params(), (self.head_kernel.shape[0], _HEAD_RANK)))
+        self.head_kernel_down = nnx.Param(glorot(rngs.params(), (self.head_kernel.shape[0], _HEAD_RANK)))
         self.head_kernel = nnx.Param(glorot(rngs.params(), (_HEAD_RANK, vocabulary_size)))
 
     def head(self: Network, hidden: Array, precision: str) -> Array:
-        low = dense(hidden, self.head_down[...], precision).astype(hidden.dtype)
+        low = dense(hidden, self.head_kernel_down[...], precision).astype(hidden.dtype)
         return add_bias(dense(low, self.head_kernel[...], precision), self.head_bias[...])
 
     usual_initial = replace(Network, "__init__", initial)

@@ -98,7 +98,10 @@ class TrainingConfig:
     seq_length: int | None = option(None, "Characters a window of backpropagation spans.", minimum=1, maximum=100_000)
     batch_size: int | None = option(None, "Streams of text read side by side.", minimum=1, maximum=100_000)
     optimizer: Optimizer = option("adamw", "The optimizer; muon learns more a step, and its steps are longer.")
-    learning_rate: float | None = option(None, "Peak learning rate.", above=0.0, maximum=10.0)
+    learning_rate: float | None = option(
+        None, "Peak learning rate of the matrices between hidden units; with a small alphabet the rest learns faster.",
+        above=0.0, maximum=10.0,
+    )  # fmt: skip
     warmup: float = option(
         0.05, "Share of the budget (of 2,000 steps without one) over which the learning rate rises.", minimum=0.0,
         below=1.0,

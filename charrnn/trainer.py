@@ -19,6 +19,7 @@ from charrnn.parts import split_as
 from charrnn.runs import candidates, check_writable, create_run, locked, run_to_continue, unfinished_step
 from charrnn.text.bundled import resolve_sources
 from charrnn.text.corpus import Corpus, find_prepared, prepare
+from charrnn.text.documents import STYLES
 from charrnn.text.selection import vocabulary_of
 from charrnn.text.vocabulary import FIRST_CHARACTER, NO_CHARACTERS
 from charrnn.training import loop
@@ -150,16 +151,20 @@ def _notes_on(ancestor: Ancestor, config: RunConfig, options: dict[str, Any]) ->
     """What a run has from the one that it starts from and may surprise."""
     style, before = config.data.documents, ancestor.config
     if options.get("documents") is None:
-        yield f"each {style} is a document as there; --documents {'line' if style == 'file' else 'file'} changes that"
-    one, other = (
-        (made.corpus_hash, made.data.val_fraction, made.data.test_fraction, made.training.seed)
-        for made in (config, before)
-    )
-    if one[0] == other[0] and one != other:
+        what = f"each {style} is a document" if style in STYLES else f"{style!r} ends a document"
+        yield f"{what} as there; --documents {'line' if style == 'file' else 'file'} changes that"
+    if config.corpus_hash == before.corpus_hash and _split_of(config) != _split_of(before):
         yield (
-            "it learnt this same text with another --seed, --val-fraction or --test-fraction, "
+            "it learnt this same text with another --documents, --seed, --val-fraction or --test-fraction, "
             "so it knows some of what is held out here, and the figures flatter it"
         )
+
+
+def _split_of(made: RunConfig) -> tuple[object, ...]:
+    """What decides which part of a text is held out: of few documents, each of which is cut, no seed."""
+    data = made.data
+    seed = made.training.seed if made.documents_end else None
+    return data.documents, data.val_fraction, data.test_fraction, seed
 
 
 def _configurations(

@@ -31,11 +31,11 @@ def bench() -> None:
     "steps",
     type=click.IntRange(1, 100_000),
     metavar="STEPS",
-    help="Let each cell learn the bundled fables so long, and show it before and after.",
+    help="Let each cell learn the bundled fables for so many steps, and show it before and after.",
 )
 @click.option("--run", "runs", multiple=True, metavar="RUN", help="A trained run to set beside them; may be repeated.")
 @click.option("--hidden", type=click.IntRange(1, 4096), default=128, show_default=True, metavar="N",
-              help="Hidden units of the untrained cells.")  # fmt: skip
+              help="Hidden units of the cells.")  # fmt: skip
 @click.option("--distance", type=click.IntRange(2, 10_000), default=256, show_default=True, metavar="N",
               help="The longest distance, in characters.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, metavar="N",
@@ -61,7 +61,7 @@ def gradients(
     from charrnn.training.devices import keep_compiled_programs
 
     keep_compiled_programs()
-    wanted = cells or (() if runs else all_cells())
+    wanted = cells or (() if runs and steps is None else all_cells())
     models = [load(run, checkpoints) for run in runs]
     reaches = list[Any]()
     with Working("measuring") as bar:
@@ -95,10 +95,14 @@ def _trained(cell: str, hidden: int, steps: int, seed: int) -> Any:
     """A cell that has learnt the fables for so many steps."""
     import tempfile
 
+    from charrnn.text.bundled import corpora_folder
     from charrnn.trainer import train
 
+    fables = corpora_folder() / "fables.txt"
     with tempfile.TemporaryDirectory() as folder:
-        return train("fables", checkpoints=folder, cell=cell, hidden_size=hidden, steps=steps, seed=seed)
+        return train(
+            fables, checkpoints=folder, documents="paragraph", cell=cell, hidden_size=hidden, steps=steps, seed=seed
+        )
 
 
 def _before_and_after(model: Any, label: str, distance: int, seed: int) -> list[Any]:
@@ -168,7 +172,7 @@ def _check_plot(path: Path) -> None:
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"--plot {path}: there is no such folder")
     if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs Matplotlib; install it with: pip install 'charrnn[plot]'")
+        raise ConfigError("--plot needs Matplotlib; install it beside charrnn: pip install matplotlib")
 
 
 def _draw(reaches: list[Any], path: Path) -> None:

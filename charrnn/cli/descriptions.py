@@ -40,7 +40,7 @@ def describe_budget(job: Job) -> str:
     training = job.task.config.training
     if not training.has_budget:
         return f"until {training.patience} validations bring nothing"
-    return " or ".join(f"{value:,g} {name}" for name, value in _budgets(training).items())
+    return " or ".join(f"{value:,.12g} {name}" for name, value in _budgets(training).items())
 
 
 def _budgets(training: TrainingConfig) -> dict[str, float]:
@@ -49,11 +49,16 @@ def _budgets(training: TrainingConfig) -> dict[str, float]:
     return {name: value for name, value in budgets.items() if value}
 
 
-def describe_nothing_left(job: Job) -> str:
-    """That a run which goes on has nothing to do, and how to give it more."""
-    if not job.task.config.training.has_budget:
-        return "its patience has ended already: give it a larger --patience, or --minutes"
-    return f"it has had its {describe_budget(job)} already: give it a larger --minutes, --epochs or --steps"
+def describe_nothing_left(job: Job, reason: str) -> str:
+    """That a run has nothing more to do, its "budget" or "patience" having ended, and how to give it more."""
+    training = job.task.config.training
+    if reason == "patience":
+        other = "--patience 0" if training.has_budget else "--patience 0 with --minutes"
+        return f"its patience of {training.patience} validations has ended: give it a larger --patience, or {other}"
+    return (
+        f"it has had its {describe_budget(job)}, counted from its beginning: "
+        "give it a larger --minutes, --epochs or --steps"
+    )
 
 
 def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
@@ -78,7 +83,7 @@ def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
     ):
         remedies.append(f"--weight-drop {min(MOST_WEIGHT_DROP, drop + _MORE_DROPOUT):g}")
     if not config.training.patience:
-        budget = "".join(f" --{name} {value:g}" for name, value in _budgets(config.training).items())
+        budget = "".join(f" --{name} {value:.12g}" for name, value in _budgets(config.training).items())
         remedies.append(f"stopping sooner (--patience 5{budget})")
     return (
         f"overfitting since step {best.step:,}: {worse} while the training text was learnt by heart{learnt}. "

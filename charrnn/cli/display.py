@@ -126,7 +126,7 @@ class Display:
             self.say(f"Stopped and saved at step {end.step:,}.")
             self.say(f"Go on with: charrnn train --resume --run {folder.name}{place}")
         if end.reason != "stopped" and not self.learnt:
-            self.say(f"note: {describe_nothing_left(self.job)}")
+            self.say(f"note: {describe_nothing_left(self.job, end.reason)}")
         if math.isfinite(end.best_nats):
             self.say(
                 f"{folder.path}: {end.best_nats * _BITS:.3f} bits per character ({end.best_nats:.4f} nats)"

@@ -28,7 +28,10 @@ _AMPERE = 8.0
 
 
 def _accelerator_has_bfloat16(device: Any) -> bool:
-    return float(getattr(device, "compute_capability", None) or _AMPERE) >= _AMPERE  # others do not tell one
+    try:
+        return float(getattr(device, "compute_capability", _AMPERE)) >= _AMPERE
+    except (TypeError, ValueError):  # AMD's GPUs tell a name, such as gfx90a
+        return True
 
 
 def _cpu_has_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:

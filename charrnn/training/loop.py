@@ -213,8 +213,8 @@ class _Loop:
         self.event_started = time.monotonic()
 
     def _save_due(self) -> bool:
-        """After the first validation, so that there is a step to go back to, and then as often as asked for."""
-        if self.saved_at == (-1, -1) and self.progress.validated_step >= 0:
+        """After the first validation, so that there is a sound step to go back to, and then as often as asked for."""
+        if self.progress.sound_step < 0 <= self.progress.validated_step and self.progress.health.sound:
             return True
         return (time.monotonic() - self.last_save) / 60 >= self.training.checkpoint_every and not self.saver.busy
 

@@ -16,9 +16,10 @@ _FIRST_SHARE_OF_PEAK = 0.01
 _FINAL_SHARE_OF_PEAK = 0.01
 _FINAL_SHARE_WHEN_AVERAGED = 0.4
 _STEPS_WITHOUT_BUDGET = 2000
+_READER = "layers.0.input_kernel"
 _TIMES_FOR_THE_HEAD = 2.0
 _NARROW, _UNITS_A_TIME = 256, 75.0
-"""What reads a character, and the vectors, learn a time as fast for every 75 units of the width (of 256 at least): at
+"""What reads a character, and the biases, learn a time as fast for every 75 units of the width (of 256 at least): at
 one rate whatever the width, as the rate of the hidden matrices falls with it."""
 _SMALL_VOCABULARY = 256
 """Of a larger one most characters are rare, and would be learnt by heart."""
@@ -52,7 +53,7 @@ def make_optimizer(
     """Clip to the global norm, precondition, decay the matrices; the caller scales by -learning rate.
 
     That rate is for the matrices between hidden units, which sum over the width. What reads or writes a character and
-    the vectors learn faster, as in Yang et al. 2021 (muP); but not under SGD, whose steps have the gradient's size.
+    the biases learn faster, as in Yang et al. 2021 (muP); but not under SGD, whose steps have the gradient's size.
 
     precision and shards: of Muon's products, see `scale_by_muon`.
     """
@@ -71,15 +72,17 @@ def make_optimizer(
 
 
 def _faster_outside(updates: Network, _: optax.Params | None) -> Network:
-    width, vocabulary_size = updates.head_kernel.shape
+    width, vocabulary_size = updates.layers[0].hidden_size, updates.head_kernel.shape[1]
     if vocabulary_size > _SMALL_VOCABULARY:
         return updates
 
     def faster(path: tuple[Any, ...], update: Array) -> Array:
-        if _is_hidden(path, update):
-            return update
-        times = _TIMES_FOR_THE_HEAD if "head_kernel" in _name(path) else max(width, _NARROW) / _UNITS_A_TIME
-        return np.float32(times) * update
+        name = _name(path)
+        if "head_kernel" in name:
+            return np.float32(_TIMES_FOR_THE_HEAD) * update
+        if "bias" in name or "embedding" in name or name.startswith(_READER):
+            return np.float32(max(width, _NARROW) / _UNITS_A_TIME) * update
+        return update
 
     return jax.tree.map_with_path(faster, updates)
 
@@ -92,7 +95,7 @@ def _rules(parameters: optax.Params) -> optax.Params:
 def _is_hidden(path: tuple[Any, ...], array: Any) -> bool:
     """Whether this is a matrix between hidden units."""
     name = _name(path)
-    return array.ndim == 2 and name.startswith("layers.") and not name.startswith("layers.0.input_kernel")
+    return array.ndim == 2 and name.startswith("layers.") and not name.startswith(_READER)
 
 
 def _name(path: tuple[Any, ...]) -> str:

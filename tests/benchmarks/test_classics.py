@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import classics
 from benchmarks.classics import adding_error, adding_problem, embedded, is_embedded, is_reber, legal_share, reber
 
 
@@ -22,8 +23,11 @@ def test_two_numbers_are_marked_one_in_each_half() -> None:
 
 
 @pytest.mark.parametrize("cell", ["gru", "minlstm"])
-def test_a_short_training_has_an_error_and_draws_strings(cell: str) -> None:
+def test_a_short_training_has_an_error_and_draws_strings(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = list[str]()
+    monkeypatch.setattr(classics, "is_embedded", lambda text: drawn.append(text) or len(drawn) % 2 == 0)
     with jax.numpy_dtype_promotion("standard"):  # as Optax needs
         error, batches = adding_error(cell, 0, steps=3, length=6)
-        assert batches == 3 and 0 < error < 2
-        assert legal_share(cell, 1, 0, steps=2, strings=20) < 0.5
+        assert batches == 3 and 0.05 < error < 2  # of numbers whose variance is a sixth
+        assert legal_share(cell, 1, 0, steps=2, strings=20) == 0.5
+    assert len(drawn) == 20 and len(set(drawn)) > 10 and set("".join(drawn)) <= set(classics.LETTERS)

@@ -107,6 +107,26 @@ def test_a_model_that_learnt_nothing_says_so(tmp_path, nats: float, told: bool) 
     assert ("note: it has learnt nothing" in shown) == told == ("a lower --learning-rate than 5" in shown)
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("budget", "it has had its 1,234,567 steps, counted from"),
+        ("patience", "give it a larger --patience, or --patience 0"),
+    ],
+)
+def test_a_run_that_has_nothing_left_says_why(tmp_path, reason: str, told: str) -> None:
+    (tmp_path / "rhyme.txt").write_text(RHYME * 60, "utf-8")
+    job = start((str(tmp_path / "rhyme.txt"),), checkpoints=tmp_path, hidden_size=8, steps=1_234_567, patience=2)
+    console = Console(file=io.StringIO(), width=200)
+    for learnt in (False, True):
+        display = Display(console, job)
+        if learnt:
+            display.show(Trained(10, 0.1, 1.0, 0.5, 0.01, 81_234.0, 1.0, 1.0))
+        display.show(Finished(10, reason, 1.0, 10, 1.0))
+        display.farewell()
+    assert console.file.getvalue().count(told) == 1  # type: ignore[attr-defined]
+
+
 def test_one_line_tells_all_that_was_chosen(tmp_path) -> None:
     (tmp_path / "rhyme.txt").write_text(RHYME * 60, "utf-8")
     call = {"checkpoints": tmp_path / "c", "hidden_size": 8, "dropout": 0.25, "precision": "float32"}

@@ -43,6 +43,7 @@ def test_it_starts_again_once_and_only_where_pages_must_be_asked_for(
         (None, environment.WIDE_FUSIONS),
         ("--xla_dump_to=x", f"--xla_dump_to=x {environment.WIDE_FUSIONS}"),
         ("--xla_backend_extra_options=other", "--xla_backend_extra_options=other"),
+        ("/etc/xla.flags", "/etc/xla.flags"),
     ],
 )
 def test_flags_that_are_there_stay(before: str | None, after: str, monkeypatch: pytest.MonkeyPatch) -> None:

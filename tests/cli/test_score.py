@@ -246,6 +246,9 @@ REFUSED = [
     (("letters", "--part", "test"), "kept no text back for a test"),
     (("letters", "--compare", "a", ""), "one of them is empty"),
     (("letters", "good.txt", "--streams", "0"), "--streams"),
+    (("letters", "good.txt", "--seed", "0"), "--seed is for --protocol windows"),
+    (("letters", "good.txt", "--windows", "9"), "--windows is for --protocol windows"),
+    (("letters", "good.txt", "--protocol", "windows", "--streams", "2"), "--streams is for --protocol stateful"),
 ]
 
 

@@ -218,8 +218,7 @@ def test_a_rate_is_lowered_once() -> None:
 
 def test_that_the_text_is_known_already_is_told(old_run: Job) -> None:
     config, runs = old_run.task.config, old_run.task.folder.path.parent
-    for fraction, told in ((0.0, False), (0.2, True)):
-        job = start(
-            config.corpus, run=f"same-{told}", checkpoints=runs, init_from="old", steps=5, test_fraction=fraction
-        )
-        assert any("the figures flatter it" in note for note in job.notes) == told
+    others = [({}, False), ({"seed": 1}, False), ({"test_fraction": 0.2}, True), ({"documents": "line"}, True)]
+    for number, (options, told) in enumerate(others):
+        job = start(config.corpus, run=f"same-{number}", checkpoints=runs, init_from="old", steps=5, **options)
+        assert any("the figures flatter it" in note for note in job.notes) == told, options
