@@ -135,7 +135,7 @@ class Display:
             if self.tested is not None:
                 nats = self.tested.nats
                 self.say(f"{nats * _BITS:.3f} bits per character ({nats:.4f} nats) on the text kept back for a test")
-            if end.best_nats >= self.job.task.nats_of_frequencies:
+            if self.job.task.says_no_more_than_frequencies(end.best_nats):
                 self.say(f"note: {describe_nothing_learnt(self.job)}")
             if self.overfitted is not None:
                 self.say(f"note: {describe_overfit(self.overfitted.overfit, self.job.task.config)}")

@@ -70,6 +70,15 @@ class Task:
         shares = (learnt + 1) / (learnt.sum() + len(learnt))
         return float(-(held_out * np.log(shares)).sum() / held_out.sum())
 
+    def says_no_more_than_frequencies(self, nats: float) -> bool:
+        """Whether a model with this loss on held-out text is no better than a count of the characters learnt from.
+
+        Their own frequencies are the least that any count costs: the whole corpus is only read where that is no answer.
+        """
+        counts = _symbol_counts(self.validation.positions.selection)
+        shares = counts[counts > 0] / counts.sum()
+        return nats >= -(shares * np.log(shares)).sum() and nats >= self.nats_of_frequencies
+
     def first_state(self) -> TrainState:
         """The state before the first step. Raises CheckpointError where what a run starts from is not at hand."""
         if self.config.init_from and self.network is None:
