@@ -99,7 +99,7 @@ class TrainingConfig:
     batch_size: int | None = option(None, "Streams of text read side by side.", minimum=1, maximum=100_000)
     optimizer: Optimizer = option("adamw", "The optimizer; muon learns more a step, and its steps are longer.")
     learning_rate: float | None = option(
-        None, "Peak learning rate of the matrices between hidden units; with a small alphabet the rest learns faster.",
+        None, "Peak learning rate of the matrices between hidden units; without an embedding the rest learns faster.",
         above=0.0, maximum=10.0,
     )  # fmt: skip
     warmup: float = option(

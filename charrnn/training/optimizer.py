@@ -21,8 +21,6 @@ _TIMES_FOR_THE_HEAD = 2.0
 _NARROW, _UNITS_A_TIME = 256, 75.0
 """What reads a character, and the biases, learn a time as fast for every 75 units of the width (of 256 at least): at
 one rate whatever the width, as the rate of the hidden matrices falls with it."""
-_SMALL_VOCABULARY = 256
-"""Of a larger one most characters are rare, and would be learnt by heart."""
 
 
 def learning_rate(config: TrainingConfig, spent: float) -> float:
@@ -53,7 +51,8 @@ def make_optimizer(
     """Clip to the global norm, precondition, decay the matrices; the caller scales by -learning rate.
 
     That rate is for the matrices between hidden units, which sum over the width. What reads or writes a character and
-    the biases learn faster, as in Yang et al. 2021 (muP); but not under SGD, whose steps have the gradient's size.
+    the biases learn faster, as in Yang et al. 2021 (muP); but not under SGD, whose steps have the gradient's size, nor
+    with an embedding.
 
     precision and shards: of Muon's products, see `scale_by_muon`.
     """
@@ -72,15 +71,15 @@ def make_optimizer(
 
 
 def _faster_outside(updates: Network, _: optax.Params | None) -> Network:
-    width, vocabulary_size = updates.layers[0].hidden_size, updates.head_kernel.shape[1]
-    if vocabulary_size > _SMALL_VOCABULARY:
+    if updates.embedding is not None:  # of a large alphabet most characters are rare, and were learnt by heart
         return updates
+    width = updates.layers[0].hidden_size
 
     def faster(path: tuple[Any, ...], update: Array) -> Array:
         name = _name(path)
         if "head_kernel" in name:
             return np.float32(_TIMES_FOR_THE_HEAD) * update
-        if "bias" in name or "embedding" in name or name.startswith(_READER):
+        if "bias" in name or name.startswith(_READER):
             return np.float32(max(width, _NARROW) / _UNITS_A_TIME) * update
         return update
 
