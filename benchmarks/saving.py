@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import describe, write_result
-from charrnn.cli.environment import ask_for_wide_fusions
 from charrnn.trainer import start
 from charrnn.training.devices import use_every_core
 from charrnn.training.events import Saved, Trained
@@ -44,7 +43,6 @@ def rate(hidden: int, every: float) -> tuple[float, int, int]:
 
 def main() -> None:
     """Measure and write the table."""
-    ask_for_wide_fusions()
     use_every_core()
     lines = [
         describe(),

@@ -71,10 +71,8 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=10)
     parser.add_argument("--hidden", type=int, default=256)
     arguments = parser.parse_args()
-    from charrnn.cli.environment import ask_for_wide_fusions
     from charrnn.training.devices import use_every_core
 
-    ask_for_wide_fusions()
     use_every_core()
     lines = [describe(), f"lstm 1x{arguments.hidden}, random weights", ""]
     with tempfile.TemporaryDirectory() as name:

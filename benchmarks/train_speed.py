@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from benchmarks.machine import describe, peers_version, write_result
-from charrnn.cli.environment import SETTING, WIDE_FUSIONS
+from charrnn.cli.pages import SETTING
 
 VOCABULARY = 65
 ROUND_SECONDS = 1.0
@@ -179,7 +179,7 @@ class Worker:
 
     def __init__(self, contender: Contender):
         command = (sys.executable, "-m", "benchmarks.train_speed", "--work", json.dumps(asdict(contender)))
-        ours = {**os.environ, "GLIBC_TUNABLES": SETTING, "XLA_FLAGS": WIDE_FUSIONS}
+        ours = {**os.environ, "GLIBC_TUNABLES": SETTING}
         environment = ours if contender.library == "charrnn" else None
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

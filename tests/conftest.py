@@ -20,7 +20,6 @@ os.environ |= {
     "JAX_NUMPY_RANK_PROMOTION": "raise",
     "JAX_NUMPY_DTYPE_PROMOTION": "strict",
     "TF_CPP_MIN_LOG_LEVEL": "2",
-    "XLA_FLAGS": "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion",  # as every command has it
 }
 _STARTED_HERE = "PYTEST_XDIST_WORKER" not in os.environ
 if _STARTED_HERE:  # the workers of pytest-xdist share one cache

@@ -12,9 +12,9 @@ import click
 from charrnn import __version__
 from charrnn.cli.bench import bench
 from charrnn.cli.complete import complete
-from charrnn.cli.environment import ask_for_wide_fusions, start_again_with_huge_pages
 from charrnn.cli.inspect import corpora, runs, show
 from charrnn.cli.next import next_
+from charrnn.cli.pages import start_again_with_huge_pages
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.stop import Stopped, hear_interrupts
@@ -76,7 +76,6 @@ for command in (train, sample, complete, write, score, next_, runs, show, corpor
 def main() -> None:
     """The entry point. An interrupt exits 130."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA talks to who develops it; what fails is raised
-    ask_for_wide_fusions()
     if sys.argv[1:2] == ["train"]:
         start_again_with_huge_pages()
     _open_streams()

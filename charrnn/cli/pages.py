@@ -1,4 +1,4 @@
-"""What the program asks of the libraries below it before they start: huge memory pages, and wider fusions."""
+"""Huge memory pages, which halve the time that a compiled program waits for its work space."""
 
 import os
 import sys
@@ -7,17 +7,7 @@ from pathlib import Path
 SETTING = "glibc.malloc.hugetlb=1"
 """Lets glibc's malloc ask for huge pages."""
 
-WIDE_FUSIONS = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion"
-"""Lets XLA's CPU compiler make once what several results share. A compiler that does not know it ignores it."""
-
 _POLICY = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-def ask_for_wide_fusions() -> None:
-    """Tell XLA, which reads its flags when it first compiles. A training step took a tenth to a quarter less time."""
-    flags = os.environ.get("XLA_FLAGS", "").strip()
-    if flags[:1] in ("", "-") and "xla_backend_extra_options" not in flags:  # others name a file of flags
-        os.environ["XLA_FLAGS"] = f"{flags} {WIDE_FUSIONS}".lstrip()
 
 
 def start_again_with_huge_pages() -> None:
