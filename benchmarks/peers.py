@@ -291,7 +291,8 @@ def table(trials: list[dict[str, Any]]) -> str:
     for trial in sorted(trials, key=lambda trial: (trial["text"], trial["minutes"], trial["seed"])):
         figures = " ".join(f"{trial[peer]:10.4f}" for peer in PEERS)
         where = f"{trial['text']:20} {trial['minutes']:7g} {trial['seed']:4} {trial['seconds']:7.1f}"
-        lines.append(f"{where}  {trial['charrnn']:8.4f} {trial['network']:12} {figures}")
+        ours = f"{trial['charrnn']:8.4f} {trial['network']:12}"
+        lines.append(f"{where}  {ours} {figures}  {trial.get('note', '')}".rstrip())
     return "\n".join(lines)
 
 
