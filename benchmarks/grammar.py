@@ -22,16 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.machine import (
-    CHARRNN,
-    RESULTS,
-    describe,
-    facts_of,
-    keep_trial,
-    kept_trials,
-    run,
-    write_result,
-)
+from benchmarks.machine import CHARRNN, RESULTS, describe, facts_of, keep_trial, kept_trials, run, write_result
 
 TRIALS = RESULTS / "grammar.jsonl"
 
@@ -261,6 +252,7 @@ def table(grammar: Grammar, trials: list[dict[str, Any]]) -> str:
         lines.append(
             f"{trial['characters']:10,}  {trial['budget']:12} {trial['seed']:4} {trial['network']:>8} "
             f"{trial['positions']:9,} {least:8.5f} {reached:8.5f} {reached / least - 1:7.2%}"
+            f"  {trial.get('note', '')}".rstrip()
         )
     return "\n".join(lines)
 
