@@ -25,8 +25,14 @@ demo: .venv/.ready
 	  '$(BIN)/charrnn complete                 type, and the model goes on' \
 	  '$(BIN)/charrnn train your-text.txt      learn a text of yours'
 
+# Most tests are about formulas, and most of their time is compiling: those go without the compiler's optimisations. What
+# must agree to the bit when it is drawn one way and another goes with them.
+QUICKLY := XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=0"
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
 test: .venv/.test-ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	$(QUICKLY) $(PYTEST) -m 'not faults and not as_drawn'
+	$(PYTEST) -m as_drawn
 
 test-faults: .venv/.test-ready
 	CHARRNN_FAULTS=full $(BIN)/python -m pytest -q -s -m '' --timeout 900 tests/faults

@@ -29,7 +29,7 @@ from charrnn.nn.arrays import Array
 from charrnn.nn.cells import CELLS, LinearCell
 from charrnn.nn.network import Layer, Network, create
 
-GATED = ("lstm", "lstm-peephole", "lstm-coupled", "gru", "gru-reset-after", "gru-simple", "mgu", "mogrifier-lstm")
+GATED = tuple(cell for cell in CELLS if cell not in ("rnn", "rnn-relu"))
 TRIALS = RESULTS / "classics.jsonl"
 HIDDEN, ROWS = 64, 64
 LENGTH, ADDING_STEPS, LEARNT = 200, 4000, 0.005

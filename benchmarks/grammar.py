@@ -22,7 +22,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.machine import CHARRNN, RESULTS, describe, facts_of, keep_trial, kept_trials, run, write_result
+from benchmarks.machine import (
+    CHARRNN,
+    RESULTS,
+    describe,
+    facts_of,
+    is_current,
+    keep_trial,
+    kept_trials,
+    run,
+    write_result,
+)
 
 TRIALS = RESULTS / "grammar.jsonl"
 
@@ -268,7 +278,7 @@ def main() -> None:
     grammar = build()
     budget = ("--steps", str(arguments.steps)) if arguments.steps else ("--minutes", f"{arguments.minutes:g}")
     trials = kept_trials(TRIALS)
-    done = {(trial["characters"], trial["budget"], trial["seed"]) for trial in trials}
+    done = {(trial["characters"], trial["budget"], trial["seed"]) for trial in filter(is_current, trials)}
     for seed in range(arguments.seeds):
         if (arguments.characters, " ".join(budget), seed) not in done:
             trials.append(measure(grammar, arguments.characters, budget, seed))

@@ -77,6 +77,11 @@ def kept_trials(path: Path) -> list[dict[str, Any]]:
     return [trial for trial in trials if trial["machine"] == describe()]
 
 
+def is_current(trial: dict[str, Any]) -> bool:
+    """Whether a trial is of the program as it is; those of an earlier one have a note, and are made again."""
+    return "note" not in trial
+
+
 def keep_trial(path: Path, trial: dict[str, Any]) -> None:
     """Print a trial and add it to the file, with the machine it was made on."""
     print(json.dumps(trial), flush=True)

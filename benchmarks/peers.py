@@ -32,6 +32,7 @@ from benchmarks.machine import (
     RESULTS,
     describe,
     facts_of,
+    is_current,
     keep_trial,
     kept_trials,
     located,
@@ -309,7 +310,7 @@ def main() -> None:
     if arguments.work:
         return work(arguments.work, arguments.texts[0], arguments.seconds, arguments.seed)
     trials = kept_trials(TRIALS)
-    done = {(trial["text"], trial["minutes"], trial["seed"]) for trial in trials}
+    done = {(trial["text"], trial["minutes"], trial["seed"]) for trial in filter(is_current, trials)}
     for text, seed in itertools.product(arguments.texts, range(arguments.seeds)):
         if (Path(text).name, arguments.minutes, seed) not in done:
             trials.append(side_by_side(text, arguments.minutes, seed))

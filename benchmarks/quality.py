@@ -21,6 +21,7 @@ from benchmarks.machine import (
     RESULTS,
     describe,
     facts_of,
+    is_current,
     keep_trial,
     kept_trials,
     located,
@@ -35,7 +36,7 @@ def measure(text: str, minutes: float, seed: int) -> dict[str, Any]:
     """Train, then score and sample."""
     with tempfile.TemporaryDirectory() as folder:
         budget = ("--minutes", f"{minutes:g}") if minutes else ()
-        options = (*budget, "--seed", str(seed), "--run", "run", "--quiet")
+        options = (*budget, "--seed", str(seed), "--run", "run")
         fresh = {"CHARRNN_CACHE": f"{folder}/cache"}  # nothing is compiled, measured or prepared yet
         seconds = run(*CHARRNN, "train", located(text), *options, cwd=Path(folder), environment=fresh).seconds
         return {
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     trials = kept_trials(TRIALS)
-    done = {(trial["text"], trial["minutes"], trial["seed"]) for trial in trials}
+    done = {(trial["text"], trial["minutes"], trial["seed"]) for trial in filter(is_current, trials)}
     for text, minutes, seed in itertools.product(arguments.texts, arguments.minutes, range(arguments.seeds)):
         if (Path(text).name, minutes, seed) not in done:
             trials.append(measure(text, minutes, seed))

@@ -51,32 +51,32 @@ class Contender:
 
 @dataclass(frozen=True)
 class Shape:
-    """A network and a batch, the goal as it is written, and which rows its ratio compares."""
+    """A network and a batch, our cells for it, whose library and cell they are compared with, and the goal."""
 
-    cell: str
     layers: int
     hidden: int
     batch: int
     window: int
-    ours: tuple[str, ...] = ("float32", "bfloat16")
-    peer_cell: str = "lstm"
-    peers: tuple[str, ...] = ("float32", "bfloat16")
+    cells: tuple[str, ...]
+    beside: tuple[str, str]
+    goal: str
+    precisions: tuple[str, ...] = ("float32", "bfloat16")
 
     def contenders(self) -> list[Contender]:
-        """Ours and the peers', each precision."""
+        """Ours and the one beside them, in each precision."""
         size = (self.layers, self.hidden, self.batch, self.window)
-        ours = [Contender("charrnn", self.cell, *size, precision) for precision in self.ours]
-        return ours + [Contender("torch", self.peer_cell, *size, precision) for precision in self.peers]
+        rows = [*(("charrnn", cell) for cell in self.cells), self.beside]
+        return [Contender(*row, *size, precision) for row in rows for precision in self.precisions]
 
 
 SHAPES = {
-    "lstm-2x128": Shape("lstm", 2, 128, 50, 50),
-    "lstm-2x512": Shape("lstm", 2, 512, 64, 128),
-    "lstm-1x1024": Shape("lstm", 1, 1024, 64, 128),
-    "gru-2x512": Shape("gru", 2, 512, 64, 128, peer_cell="gru"),
-    "gru-reset-after-2x512": Shape("gru-reset-after", 2, 512, 64, 128, peer_cell="gru"),
-    "mingru-2x512": Shape("mingru", 2, 512, 64, 512, ours=("bfloat16",), peers=()),
-    "lstm-2x512-long": Shape("lstm", 2, 512, 64, 512, ours=("bfloat16",), peers=()),
+    "lstm-2x128": Shape(2, 128, 50, 50, ("lstm",), ("torch", "lstm"), "1.2 times its best"),
+    "lstm-2x512": Shape(2, 512, 64, 128, ("lstm",), ("torch", "lstm"), "1.3 times its best, 2 times its float32"),
+    "lstm-1x1024": Shape(1, 1024, 64, 128, ("lstm",), ("torch", "lstm"), "1.8 times its float32"),
+    "gru-2x512": Shape(2, 512, 64, 128, ("gru", "gru-reset-after"), ("torch", "gru"), "2 times its best"),
+    "mingru-2x512": Shape(
+        2, 512, 64, 512, ("mingru",), ("charrnn", "lstm"), "1.5 times our LSTM", precisions=("bfloat16",)
+    ),
 }
 
 
@@ -239,19 +239,22 @@ def compare(name: str, shape: Shape, rounds: int, has_torch: bool) -> list[str]:
     for _ in range(rounds):
         for worker in workers:
             worker.take_turn()
-    best = max((worker.speed for worker in workers if worker.contender.library == "torch"), default=float("nan"))
-    float32 = next(
-        (w.speed for w in workers if (w.contender.library, w.contender.precision) == ("torch", "float32")), float("nan")
-    )
-    lines = [f"{name}: batch {shape.batch}, window {shape.window}"]
+    beside = [worker for worker in workers if (worker.contender.library, worker.contender.cell) == shape.beside]
+    best = max((worker.speed for worker in beside), default=None)
+    float32 = next((worker.speed for worker in beside if worker.contender.precision == "float32"), None)
+    lines = [f"{name}: batch {shape.batch}, window {shape.window}; the goal is {shape.goal}"]
     for worker in workers:
         memory, low, high = worker.leave(), min(worker.seconds), max(worker.seconds)
-        per = shape.batch * shape.window
+        per, ratios = shape.batch * shape.window, (_ratio(worker.speed, base) for base in (best, float32))
         lines.append(
             f"  {worker.contender.name:34} {worker.speed:9,.0f} {per / high:9,.0f} {per / low:9,.0f}"
-            f" {worker.speed / best:7.2f} {worker.speed / float32:7.2f} {memory:8.0f}"
+            f" {' '.join(ratios)} {memory:8.0f}"
         )
     return [*lines, ""]
+
+
+def _ratio(speed: float, base: float | None) -> str:
+    return f"{'-' if base is None else format(speed / base, '.2f'):>7}"
 
 
 def main() -> None:
@@ -267,12 +270,13 @@ def main() -> None:
     has_torch = importlib.util.find_spec("torch") is not None
     lines = [f"{describe()}, {peers_version()}", matrix_product_peaks(), ""]
     lines.append(
-        f"{'':36} {'chars/s':>9} {'slowest':>9} {'fastest':>9} {'/ torch':>7} {'/ its':>7} {'peak':>8}\n"
+        f"{'':36} {'chars/s':>9} {'slowest':>9} {'fastest':>9} {'/ peer':>7} {'/ peer':>7} {'peak':>8}\n"
         f"{'':36} {'(median)':>9} {'':>9} {'':>9} {'best':>7} {'float32':>7} {'MiB':>8}"
     )
     for name in arguments.shapes:
-        lines += compare(name, SHAPES[name], arguments.rounds, has_torch)
-        print("\n".join(lines[-6:]), flush=True)
+        block = compare(name, SHAPES[name], arguments.rounds, has_torch)
+        print("\n".join(block), flush=True)
+        lines += block
     if arguments.dry or arguments.shapes != list(SHAPES):
         return None
     return write_result("train_speed.txt", "\n".join(lines))

@@ -91,7 +91,7 @@ class ModelConfig:
 class TrainingConfig:
     """How long, how fast and how carefully to learn. Of the three budgets the first to end wins."""
 
-    size: Size = option("auto", "One dial for width, batch, window, dropout and learning rate.")
+    size: Size = option("auto", "One dial: the width, and what follows from it, dropout and learning rate.")
     epochs: float | None = option(None, "Budget: passes over the training part.", above=0.0, maximum=1e9)
     steps: int | None = option(None, "Budget: optimizer steps.", minimum=1, maximum=2**31 - 1)
     minutes: float | None = option(None, "Budget: minutes of training.", above=0.0, maximum=1e9)
@@ -144,7 +144,9 @@ class SampleConfig:
     )
     length: int = option(1000, "Stop after this many characters if no end of text was drawn.", minimum=0,
                          maximum=2**30)  # fmt: skip
-    min_length: int = option(0, "No end of text is drawn before so many characters.", minimum=0)
+    min_length: int = option(
+        0, "No end of text is drawn before so many characters; --stop ends one all the same.", minimum=0
+    )
     top_k: int = option(0, "Draw from the K likeliest characters; 0 is all.", minimum=0)
     top_p: float = option(1.0, "Draw from the likeliest characters that together hold this share.", above=0.0,
                           maximum=1.0)  # fmt: skip
@@ -266,11 +268,16 @@ def _check_model(config: ModelConfig) -> None:
 
 
 _LONGEST_REMEMBERED = 1_000_000
+_LONGEST_LEAST = 100_000
 
 
 def _check_sample(config: SampleConfig) -> None:
     if config.min_length > config.length:
         raise ConfigError(f"--min-length {config.min_length:,} is more than --length {config.length:,}")
+    if config.repeat_window != SampleConfig.repeat_window and config.repeat_penalty == 1:
+        raise ConfigError("--repeat-window says where --repeat-penalty looks: give that too, such as 1.2")
+    if config.regex is not None and config.min_length > _LONGEST_LEAST:
+        raise ConfigError(f"--regex: give a --min-length of at most {_LONGEST_LEAST:,}")
     if config.no_repeat and config.length > _LONGEST_REMEMBERED:
         raise ConfigError(f"--no-repeat remembers a whole text: give a --length of at most {_LONGEST_REMEMBERED:,}")
     if "" in config.stop:

@@ -14,7 +14,7 @@ from charrnn.nn.arrays import Array, State
 from charrnn.nn.cells import CELLS
 from charrnn.nn.network import Layer, Network, create
 
-_ROWS, _VOCABULARY, _EMBEDDING = 16, 64, 32
+_ROWS, _VOCABULARY, _EMBEDDING = 16, 64, 128
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ def distances_to(longest: int) -> tuple[int, ...]:
 
 
 def at_initialisation(cell: str, hidden_size: int, longest: int, seed: int) -> GradientReach:
-    """A cell with fresh weights, reading random characters."""
+    """A cell with fresh weights that reads random characters as in training: one-hot, or embedded if it gates them."""
     ids = np.random.default_rng(seed).integers(0, _VOCABULARY, (2 * longest, _ROWS)).astype(np.int32)
-    config = ModelConfig(cell=cell, hidden_size=hidden_size, embedding_size=_EMBEDDING)  # type: ignore[arg-type]
+    embedding = 0 if CELLS[cell].input_gates else _EMBEDDING
+    config = ModelConfig(cell=cell, hidden_size=hidden_size, embedding_size=embedding)  # type: ignore[arg-type]
     return of_network(create(config, _VOCABULARY, seed), ids, longest, cell, seed)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +20,11 @@ from charrnn.parts import split_as
 from charrnn.runs import candidates, check_writable, create_run, locked, run_to_continue, unfinished_step
 from charrnn.text.bundled import resolve_sources
 from charrnn.text.corpus import Corpus, find_prepared, prepare
-from charrnn.text.documents import STYLES
+from charrnn.text.documents import STYLES, resolve_style
 from charrnn.text.selection import vocabulary_of
 from charrnn.text.vocabulary import FIRST_CHARACTER, NO_CHARACTERS
 from charrnn.training import loop
-from charrnn.training.devices import resolve_precision
+from charrnn.training.devices import resolve_precision, use_every_core
 from charrnn.training.fine_tuning import (
     Ancestor,
     adapted_network,
@@ -118,11 +119,12 @@ def start(
     known = ancestor.vocabulary if ancestor else NO_CHARACTERS
     vocabulary = vocabulary_of(parts.train, data.min_count, data.max_vocab, known)
     training = with_budget(dataclasses.replace(training, precision=resolve_precision(training.precision)))
-    open_questions = None in (model.hidden_size, model.dropout)
     timed = training.minutes or not training.has_budget
-    speed = speed_of_this_machine(training.precision) if timed and open_questions else None
+    speed = speed_of_this_machine(training.precision) if timed else None
     positions = (parts.train.positions, parts.validation.positions)
     model, training = resolve(model, training, *positions, vocabulary.size, speed)
+    if options.get("reset_rate") and parts.train.whole_documents:
+        notes.append("--reset-rate does nothing here: documents are learnt whole, and each begins from the zero state")
     origin = ancestor.origin if ancestor else None
     config = RunConfig(
         _sources(corpus), prepared.fingerprint, data, model, training, _versions(), origin, parts.train.whole_documents
@@ -172,7 +174,11 @@ def _configurations(
 ) -> tuple[DataConfig, ModelConfig, TrainingConfig]:
     """The configurations that the options ask for; what a run is started from decides what they leave open."""
     data, training = from_options(DataConfig, options), from_options(TrainingConfig, options)
+    if training.optimizer in ("adam", "sgd") and options.get("weight_decay"):
+        raise ConfigError(f"--weight-decay does nothing for --optimizer {training.optimizer}; adamw and muon have it")
     if ancestor is None:
+        if training.size != "auto" and options.get("hidden_size"):
+            raise ConfigError(f"--size {training.size} is a width, and so is --hidden: give one of them")
         return data, from_options(ModelConfig, options), training
     if options.get("documents") is None:
         data = dataclasses.replace(data, documents=ancestor.config.data.documents)
@@ -187,8 +193,11 @@ def train(
 ) -> Model:
     """Train a model of a text and return the best one seen; `options` are those of `start`.
 
-    `on_event` is called with each event of training. The run is kept below `checkpoints`.
+    `on_event` is called with each event of training. The run is kept below `checkpoints`. Where JAX was not used yet,
+    it sees each core of the CPU as a device from then on, over which batches are split.
     """
+    with suppress(RuntimeError):  # it was: then with the devices that it has
+        use_every_core()
     sources = [corpus] if isinstance(corpus, str | Path) else corpus
     checkpoints = Path(options.pop("checkpoints", "checkpoints"))
     job = start(tuple(map(str, sources)), checkpoints=checkpoints, **options)
@@ -247,12 +256,14 @@ def _piped_before(folder: RunFolder, config: RunConfig) -> Corpus:
 
 def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
     """The run's configuration with a new budget or rhythm; nothing else may change."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, "auto")}
+    if "documents" in given:
+        given["documents"] = resolve_style(given["documents"], (), "utf-8", "strict")
     for part in (config.data, config.model, config.training):
         for field in dataclasses.fields(part):
             if field.name in given and field.name not in CHANGEABLE and given[field.name] != getattr(part, field.name):
                 raise ConfigError(
-                    f"{flag_of(field)} is {getattr(part, field.name)} in this run and cannot change on --resume"
+                    f"{flag_of(field)} is {_told(getattr(part, field.name))} in this run and cannot change on --resume"
                 )
     changes = {name: value for name, value in given.items() if name in CHANGEABLE}
     if changes.keys() & BUDGETS:  # it takes the place of what the run had
@@ -262,6 +273,11 @@ def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
     if not training.has_budget and not training.patience:
         raise ConfigError("this run has no budget, so --patience must be at least 1; or give --minutes")
     return dataclasses.replace(config, training=training)
+
+
+def _told(value: Any) -> str:
+    """A setting's value on one line."""
+    return repr(value)[1:-1] if isinstance(value, str) else str(value)
 
 
 def _prepare(

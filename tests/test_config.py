@@ -80,6 +80,11 @@ def consistent(config: Any) -> Any:
         if config.num_layers == 1:
             idle["residual"] = False
     if isinstance(config, SampleConfig):
+        if config.repeat_penalty == 1:
+            idle["repeat_window"] = 64
+        if config.regex is not None:
+            idle["length"] = min(config.length, 100_000)
+            config = dataclasses.replace(config, length=idle["length"])
         idle |= {"min_length": min(config.min_length, config.length), "allow": config.allow or None}
         if config.length > 1_000_000:
             idle["no_repeat"] = 0
@@ -165,6 +170,7 @@ def test_bounds_hold_exactly(config_class: type, field: dataclasses.Field[Any], 
     direction = math.inf if key in ("maximum", "below") else -math.inf
     beyond = bound + int(math.copysign(1, direction)) if whole else math.nextafter(bound, direction)
     cell = {"cell": field.metadata["cells"][0]} if field.metadata["cells"] else {}
+    cell |= {"repeat_penalty": 1.1} if field.name == "repeat_window" else {}
     if key in ("minimum", "maximum"):
         validate(config_class(**{field.name: bound, **cell}))
     for outside in [beyond] + [bound] * (key in ("above", "below")):

@@ -35,6 +35,7 @@ def model() -> Model:
     return model_of(8)
 
 
+@pytest.mark.as_drawn
 def test_all_ways_of_drawing_give_the_same_text(model: Model) -> None:
     options: dict[str, Any] = {"seed": 4, "temperature": 1.1, "length": 300, "stop": ("ab", "12")}
     batch = model.sample("de", 40, **options)
@@ -47,8 +48,9 @@ def test_all_ways_of_drawing_give_the_same_text(model: Model) -> None:
     assert alone == batch[0]
 
 
+@pytest.mark.as_drawn
 @pytest.mark.parametrize("stop", ["a", ("a",), ("b.", "a0", "0a0"), ("ef", "efg")])
-def test_a_stop_is_never_shown_and_never_half(model: Model, stop: Any) -> None:
+def test_a_stop_is_never_shown_and_never_half(model: Model, stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"seed": 1, "length": 200, "ignore_eos": True}
     stops, (free,) = (stop,) if isinstance(stop, str) else stop, model.sample(**options)
     ends = [free.text.find(one) + len(one) for one in stops if one in free.text]
@@ -59,6 +61,9 @@ def test_a_stop_is_never_shown_and_never_half(model: Model, stop: Any) -> None:
     assert len(stopped.ids) == len(stopped.log_probabilities) == len(stopped.text)
     parts = list(model.stream(stop=stop, **options))
     assert all(parts) and "".join(parts) == stopped.text
+    monkeypatch.setattr("charrnn.generation.decode._STREAM_BLOCK", 1)
+    monkeypatch.setattr("charrnn.generation.decode.MOST_BLOCKS", 1)
+    assert "".join(model.stream(stop=stop, **options)) == stopped.text
 
 
 @pytest.mark.parametrize("length", [0, 7, 60])
@@ -96,6 +101,7 @@ def test_lengths(model: Model) -> None:
     assert list(model.stream("ab", length=0)) == [] and model.sample(n=0) == []
 
 
+@pytest.mark.as_drawn
 def test_log_probabilities_add_up_to_the_score(model: Model) -> None:
     for sample in model.sample(n=3, seed=8, temperature=1.3, top_k=6, length=50, ignore_eos=True):
         assert sum(sample.log_probabilities) == pytest.approx(sample.log_probability, abs=1e-4)
@@ -103,6 +109,7 @@ def test_log_probabilities_add_up_to_the_score(model: Model) -> None:
         assert sample.ids == tuple(model.vocabulary.encode(sample.text).tolist())
 
 
+@pytest.mark.as_drawn
 @pytest.mark.parametrize(("precision", "hidden_size"), [("float32", 8), ("bfloat16", 256)])
 def test_every_way_of_reading_gives_the_probabilities_of_drawing(
     precision: str, hidden_size: int, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +146,7 @@ def test_options_at_their_edges_draw_text(model: Model, options: dict[str, Any])
         ({"top_p": 0}, "--top-p"), ({"allow": ""}, "--allow"), ({"no_repeat": -1}, "--no-repeat"),
         ({"min_length": 9, "length": 8}, "--min-length"), ({"regex": "a", "ignore_eos": True}, "--ignore-eos"),
         ({"no_repeat": 2, "length": 2**21}, "--length"), ({"regex": "a", "stop": "b"}, "--stop"),
-        ({"repeat_penalty": 0}, "--repeat-penalty"),
+        ({"repeat_penalty": 0}, "--repeat-penalty"), ({"repeat_window": 9}, "--repeat-window says where"),
     ],
     ids=repr,
 )  # fmt: skip
@@ -154,6 +161,9 @@ def test_a_beam_finds_likely_texts(model: Model) -> None:
 
     found = model.beam("ab", width=8, n=3, length=20)
     assert [mean(sample) for sample in found] == sorted(map(mean, found), reverse=True)
+    for sample in found:  # each beam goes on from the state of the one that it came from
+        nats = model.score("ab" + sample.text, end=sample.ended == "eos").nats - model.score("ab").nats
+        assert -sample.log_probability == pytest.approx(nats, rel=1e-4)
     assert mean(found[0]) > mean(model.sample("ab", temperature=1, length=20, seed=0)[0])
     greedy = model.sample("ab", temperature=0, length=20, ignore_eos=True)[0]
     assert model.beam("ab", width=1, length=20, ignore_eos=True)[0].text == greedy.text

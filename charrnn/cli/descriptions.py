@@ -21,9 +21,10 @@ def describe(job: Job) -> str:
     embedding = f", embedding {model.embedding_size}" if model.embedding_size else ""
     optimizer = "" if training.optimizer == "adamw" else f" {training.optimizer}"
     schedule = "cosine" if training.has_budget else "halved on a plateau"
+    parts = [part for part in (task.train, task.validation, task.test) if part is not None]
     return " · ".join(
         (
-            f"{len(task.train.positions) + len(task.validation.positions):,} characters in {documents}",
+            f"{sum(len(part.positions) for part in parts):,} characters in {documents}",
             f"{task.vocabulary.size - 2:,} distinct",
             f"{model.cell} {model.num_layers}x{model.hidden_size}{embedding}",
             f"batch {training.batch_size}x{training.seq_length}{optimizer}",

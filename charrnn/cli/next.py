@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from charrnn.cli.glyphs import bar, columns, fitted, glyph, named
-from charrnn.cli.options import checkpoints_option, load_model, warn_of_unknown
+from charrnn.cli.options import checkpoints_option, load_model, read_prompt, warn_of_unknown
 from charrnn.config import SampleConfig, from_options
 
 
@@ -38,7 +37,7 @@ def next_(prompt: str, run: str | None, checkpoints: Path, top: int, temperature
     from_options(SampleConfig, {"temperature": temperature})
     model = load_model(run, checkpoints)
     if prompt == "-":
-        prompt = sys.stdin.read()
+        prompt = read_prompt("-", "-")
     warn_of_unknown(model, prompt)
     guesses = model.reader().follow(prompt).characters(top, temperature)
     if as_json:

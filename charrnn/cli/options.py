@@ -1,12 +1,14 @@
 """Options made from the configurations' fields, and the few that several commands share."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from charrnn.errors import ConfigError
 from charrnn.fields import flag_of, value_types
 
 NOTHING: Mapping[str, Any] = {}
@@ -91,6 +93,20 @@ def describe(model: Any) -> str:
     names = ", ".join(Path(source).name for source in model.config.corpus)
     name = f"{model.name}: " if model.name else ""
     return f"{name}{shape.cell} {shape.num_layers}x{shape.hidden_size} on {names}"
+
+
+def read_prompt(file: str, name: str) -> str:
+    """The text of a file, or of the standard input where it is `-`, to the letter.
+
+    Raises ConfigError, under that name, when it cannot be read or is no UTF-8.
+    """
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: not valid UTF-8 at byte {error.start}") from error
 
 
 def warn_of_unknown(model: Any, prompt: str) -> None:

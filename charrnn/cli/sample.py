@@ -1,24 +1,34 @@
 """`charrnn sample`."""
 
-import contextlib
 import json
-import os
-import stat
+import math
 import sys
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
-from charrnn.cli.options import checkpoints_option, config_options, load_model, run_argument, shown, warn_of_unknown
+from charrnn.cli.options import (
+    checkpoints_option,
+    config_options,
+    load_model,
+    read_prompt,
+    run_argument,
+    shown,
+    warn_of_unknown,
+)
+from charrnn.cli.output import is_file, output_to
 from charrnn.cli.progress import Working
 from charrnn.config import WIDEST_BEAM, SampleConfig, from_options
-from charrnn.errors import ConfigError, StorageError
+from charrnn.errors import ConfigError
 
 _FEW = 1000
 """Of so many lines it is said how many are new, unasked."""
+
+_FEW_DOCUMENTS = 1_000_000
+"""And where the corpus has no more documents: each text is looked up among them all."""
 
 _TRIES = 10
 """With --unique or --novel, at most so many texts are drawn for one that is wanted (and 100 more)."""
@@ -78,11 +88,10 @@ def sample(
     settings = {name: value for name, value in options.items() if value is not None}
     heats: list[float | None] = [0.0] if greedy else [*temperatures] if temperatures else [None]
     drops = {f"--{name}": show[name] for name in ("unique", "novel")}
-    _check_together(beam, {"--temp": temperatures, "--greedy": greedy, **drops})
+    seeded = settings.get("seed") is not None
+    _check_together(beam, {"--temp": temperatures, "--greedy": greedy, **drops, "--seed": seeded})
     for heat in heats:
         from_options(SampleConfig, settings | ({} if heat is None else {"temperature": heat}))
-    if "repeat_window" in settings and settings.get("repeat_penalty", 1.0) == 1:
-        raise ConfigError("--repeat-window says where --repeat-penalty looks: give that too, such as 1.2")
     text = _prompt(prompt, prompt_file)
     model = load_model(run, checkpoints)
     warn_of_unknown(model, text)
@@ -90,8 +99,8 @@ def sample(
         if model.unknown(stop):
             click.echo(f"warning: the model never draws {stop!r}, so --stop will not see it", err=True)
     terminal = out is None and sys.stdout.isatty()
-    seen = out is None and not _is_file(sys.stdout)  # what is piped may end on the same terminal
-    with _output(out) as output:
+    seen = out is None and not is_file(sys.stdout)  # what is piped may end on the same terminal
+    with output_to(out) as output:
         with Working("searching" if beam else "drawing") as bar:
 
             def write(text: str) -> None:
@@ -100,6 +109,8 @@ def sample(
                 output(text)
 
             job = Job(model, text, beam, settings, write, bar, terminal=terminal, heats=len(heats), **show)
+            for heat in heats if len(heats) > 1 else ():
+                job.check(heat)  # before the first block is written
             for number, heat in enumerate(heats):
                 if len(heats) > 1 and not show["as_json"]:
                     write(f"{chr(10) * bool(number)}--- temperature {heat:g} ---\n")
@@ -137,9 +148,16 @@ class Job:
         self.bar = bar
         bar.expect(heats * (n if self.whole else settings.get("length", SampleConfig.length)))
 
+    def check(self, heat: float | None) -> None:
+        """Raise ConfigError where nothing can be drawn at this temperature."""
+        self.model.stream(self.prompt, **self._settings(heat))
+
+    def _settings(self, heat: float | None) -> dict[str, Any]:
+        return self.settings if heat is None else self.settings | {"temperature": heat}
+
     def draw(self, heat: float | None) -> None:
         """Draw and write the texts of one temperature."""
-        settings = self.settings if heat is None else self.settings | {"temperature": heat}
+        settings = self._settings(heat)
         if not self.whole:
             self._stream(settings)
             return
@@ -176,7 +194,11 @@ class Job:
     def _wanted(self, settings: dict[str, Any]) -> Iterator[Any]:
         """The texts that are kept, `n` of them unless too many are dropped."""
         if self.beam:
-            yield from self.model.beam(self.prompt, self.beam, self.n, **settings)
+            found = self.model.beam(self.prompt, self.beam, self.n, **settings)
+            yield from found
+            if len(found) < self.n:
+                self.bar.clear("\n")
+                click.echo(f"only {len(found)} of {self.n} texts: there are no others", err=True)
             return
         if not (self.unique or self.novel):
             yield from self.model.samples(self.prompt, self.n, **settings)
@@ -191,6 +213,8 @@ class Job:
                 yield drawn
             if kept == self.n:
                 return
+        if not self.n:
+            return
         self.bar.clear("\n")
         click.echo(f"only {kept} of {self.n} texts: the others drawn were dropped", err=True)
 
@@ -232,14 +256,16 @@ class Job:
 
         data = self.model.config.data
         corpus = find_prepared(self.model.config.corpus_hash, data.documents, data.encoding, data.errors)
-        if corpus is not None:
+        if corpus is not None and len(corpus.spans) <= _FEW_DOCUMENTS:
             new = sum(not holds_document(corpus, self.prompt + text) for text in self.texts)
             click.echo(f"{new} of {len(self.texts)} are new: they do not stand in the corpus", err=True)
 
 
 def _listed(drawn: Any) -> str:
-    """A line for each character: it in quotes, and its log-probability."""
-    pairs = zip(drawn.text, drawn.log_probabilities, strict=True)
+    """A line for each character: it in quotes, and its log-probability; the end of the text is an empty one."""
+    pairs = list(zip(drawn.text, drawn.log_probabilities, strict=True))
+    if drawn.ended == "eos":
+        pairs.append(("", drawn.log_probability - math.fsum(drawn.log_probabilities)))
     return "".join(f"{json.dumps(character, ensure_ascii=False)}\t{nats:.4f}\n" for character, nats in pairs)
 
 
@@ -254,47 +280,4 @@ def _prompt(text: str | None, file: str | None) -> str:
         return text or ""
     if text is not None:
         raise ConfigError("give --prompt or --prompt-file, not both")
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8")
-    except OSError as error:
-        raise ConfigError(f"--prompt-file {file}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"--prompt-file {file}: not valid UTF-8 at byte {error.start}") from error
-
-
-def _is_file(stream: TextIO) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-    except (OSError, ValueError):  # a stream of Python's alone
-        return False
-
-
-@contextlib.contextmanager
-def _output(file: Path | None) -> Iterator[Callable[[str], None]]:
-    """What writes a text at once, to a file or to the standard output."""
-    if file is None:
-
-        def write(text: str) -> None:
-            click.echo(text, nl=False)
-            sys.stdout.flush()
-
-        yield write
-        return
-    try:
-        opened = file.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(f"--out {file}: cannot be written ({error.strerror})") from error
-
-    def put(text: str = "") -> None:
-        try:
-            opened.write(text)
-            opened.flush()
-        except OSError as error:
-            raise StorageError(f"--out {file}: cannot be written ({error.strerror})") from error
-
-    try:
-        yield put
-    finally:
-        with contextlib.suppress(OSError):  # what could not be written was told
-            opened.close()
+    return read_prompt(file, f"--prompt-file {file}")

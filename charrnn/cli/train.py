@@ -46,7 +46,7 @@ def train(
     with stop:
         go_on = (lambda name, step: False) if new else _ask_to_go_on
         try:
-            _check_options(options, init_from)
+            _check_options(options, resume or init_from is not None)
             _train(
                 corpus, run, checkpoints, quiet, stop, resume=resume, init_from=init_from, go_on=go_on, **options
             )  # fmt: skip
@@ -56,14 +56,14 @@ def train(
         sys.exit(stop.code)
 
 
-def _check_options(options: dict[str, Any], init_from: str | None) -> None:
+def _check_options(options: dict[str, Any], of_a_run: bool) -> None:
     """Refuse what is out of bounds before anything heavy is imported.
 
-    Whether model options fit together is only known when the run that they add to is.
+    Whether the model's options are those of a run, or fit it, is only known when that is read.
     """
     from charrnn.config import from_options
 
-    for part in (DataConfig, TrainingConfig) if init_from else (DataConfig, ModelConfig, TrainingConfig):
+    for part in (DataConfig, TrainingConfig) if of_a_run else (DataConfig, ModelConfig, TrainingConfig):
         from_options(part, options)
 
 

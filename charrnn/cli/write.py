@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +11,7 @@ import click
 
 from charrnn.cli.glyphs import bar, columns, ending, fitted, fitting, glyph, named, visible
 from charrnn.cli.options import checkpoints_option, load_model, run_argument, shown, warn_of_unknown
-from charrnn.errors import ConfigError
+from charrnn.errors import CharrnnError, ConfigError, StorageError
 
 if TYPE_CHECKING:
     from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -84,24 +85,29 @@ def write(run: str | None, checkpoints: Path, by: By, top: int, prompt: str, out
     """
     if not sys.stdin.isatty():
         raise ConfigError("charrnn write needs a terminal to type in; charrnn complete takes piped lines")
-    if out is not None:
-        if out.is_file() and out.stat().st_size:
-            raise ConfigError(f"--out {out}: there is a text already, which this would replace; give another name")
-        _save(out, prompt)
+    if out is not None and out.is_file() and out.stat().st_size:
+        raise ConfigError(f"--out {out}: there is a text already, which this would replace; give another name")
     model = load_model(run, checkpoints)
     warn_of_unknown(model, prompt)
-    text = write_together(model.reader(), Writing(prompt), by, top, out)
-    click.echo(shown(text, sys.stdout.isatty()))
+    if out is not None:
+        _save(out, prompt, ConfigError)
+    text = prompt
+    try:
+        for text in write_together(model.reader(), Writing(prompt), by, top):
+            if out is not None:
+                _save(out, text, StorageError)
+    finally:  # whatever ended it, what was written is not lost
+        click.echo(shown(text, sys.stdout.isatty()))
     if out is not None:
         click.echo(f"{out}: {len(text):,} characters", err=True)
 
 
-def _save(out: Path, text: str) -> None:
-    """Write the text so far. Raises ConfigError when the file cannot be written."""
+def _save(out: Path, text: str, failure: type[CharrnnError]) -> None:
+    """Write the text so far. Raises `failure` when the file cannot be written."""
     try:
         out.write_text(text, "utf-8", errors="replace")
     except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
+        raise failure(f"--out {out}: cannot be written ({error.strerror})") from error
 
 
 def write_together(
@@ -109,22 +115,22 @@ def write_together(
     writing: Writing,
     by: By,
     top: int,
-    out: Path | None = None,
     input: "Input | None" = None,
     output: "Output | None" = None,
-) -> str:
-    """The steps, until the person leaves or takes the end of the text; returns the text."""
+) -> Iterator[str]:
+    """The text after each step, until the person leaves or takes the end of the text."""
     from prompt_toolkit.output.defaults import create_output
 
     output = output or create_output(stdout=sys.stderr)  # the standard output is for the text
     going = True
     while going:
-        reader = reader.follow(writing.text)
-        offers = reader.words(top) if by == "word" else reader.characters(top)
+        try:
+            reader = reader.follow(writing.text)
+            offers = reader.words(top) if by == "word" else reader.characters(top)
+        except KeyboardInterrupt:  # as at the prompt it leaves the text as it is
+            continue
         writing, going = after(writing, ask(writing.text, offers, input, output), offers)
-        if out is not None:
-            _save(out, writing.text)
-    return writing.text
+        yield writing.text
 
 
 def ask(text: str, offers: "list[Guess]", input: "Input | None", output: "Output") -> Choice:

@@ -16,7 +16,7 @@ from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
 from charrnn.nn.arrays import Array, Carry, log_sum_exp, storage_type
-from charrnn.nn.network import Network
+from charrnn.nn.network import Network, rounded
 from charrnn.text.vocabulary import EOS
 
 GOING, AT_EOS, AT_STOP, AT_LENGTH = range(4)
@@ -30,8 +30,8 @@ _STREAM_BLOCK = 128
 _NOISE_AHEAD = 1 << 22
 """At most so many values of noise (and of logits) are held at a time, 16 MiB."""
 
-_NARROW = 2048
-"""Gates' units in all; a block of wider networks is short."""
+_NARROW = 4096
+"""Gates' units in all layers; a block of wider networks is short."""
 
 _PROMPT_WINDOW = 4096
 
@@ -125,7 +125,8 @@ def block_for(rows: int, prepared: Prepared) -> int:
     Long blocks are faster for single texts; those of wide networks would take too long to show.
     """
     vocabulary_size, width = prepared.table.shape
-    usual = _STREAM_BLOCK if rows <= 2 and width <= _NARROW else _BLOCK
+    units = width * len(prepared.network.layers)
+    usual = _STREAM_BLOCK if rows <= 2 and units <= _NARROW else _BLOCK
     return max(1, min(usual, _NOISE_AHEAD // (rows * vocabulary_size)))
 
 
@@ -133,8 +134,7 @@ def block_for(rows: int, prepared: Prepared) -> int:
 def prepare(network: Network, precision: str) -> Prepared:
     """Do once what each step would otherwise do again."""
     storage = storage_type(precision, network.head_kernel.dtype)
-    rounded = jax.tree.map(lambda weights: weights.astype(storage) if weights.ndim == 2 else weights, network)
-    return Prepared(rounded, network.first_projections(precision).astype(storage))
+    return Prepared(rounded(network, storage), network.first_projections(precision).astype(storage))
 
 
 def start(prepared: Prepared, prompt_ids: np.ndarray, filters: Sequence[Filter], precision: str) -> Rows:

@@ -26,13 +26,14 @@ def product(a: Array, b: Array, precision: str, contract: tuple[int, int] = (-1,
     """Contract axis `contract[0]` of `a` with axis `contract[1]` of `b`.
 
     In "bfloat16" the operands are rounded and the sums are float32; otherwise both keep `a`'s type.
-    Sums are never narrower than float32.
+    Sums are never narrower than float32. An accelerator rounds float32 operands too, unless told not to.
     """
     operand_type = jnp.bfloat16 if precision == "bfloat16" else b.dtype
     sum_type = jnp.float64 if b.dtype == jnp.float64 else jnp.float32
     axes = ((contract[0] % a.ndim,), (contract[1] % b.ndim,))
+    exactly = None if operand_type == jnp.bfloat16 else lax.Precision.HIGHEST
     return lax.dot_general(
-        a.astype(operand_type), b.astype(operand_type), (axes, ((), ())), preferred_element_type=sum_type
+        a.astype(operand_type), b.astype(operand_type), (axes, ((), ())), exactly, preferred_element_type=sum_type
     )
 
 

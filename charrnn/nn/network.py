@@ -208,7 +208,8 @@ def _look_up_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[
         sums = jnp.zeros(table.shape, _sum_type(table))
         return sums.at[ids.reshape(-1)].add(flat.astype(sums.dtype)).astype(table.dtype), None
     one_hot = jax.nn.one_hot(ids.reshape(-1), rows, dtype=flat.dtype, axis=0)
-    sums = lax.dot_general(one_hot, flat, (((1,), (0,)), ((), ())), preferred_element_type=_sum_type(table))
+    exactly = None if flat.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
+    sums = lax.dot_general(one_hot, flat, (((1,), (0,)), ((), ())), exactly, preferred_element_type=_sum_type(table))
     return sums.astype(table.dtype), None
 
 
@@ -234,6 +235,17 @@ def _drop_weights(weights: Weights, kernels: dict[str, Kernel], rate: float, key
         inputs, recurrent = jnp.split(weights.kernels[name], [kernel.sees_state_from])
         dropped[name] = jnp.concatenate([inputs, drop(recurrent, rate, k)])
     return weights._replace(kernels=dropped)
+
+
+def rounded(network: Network, storage: jnp.dtype) -> Network:
+    """The network with its matrices in the type that its products take them in, but for those of `exact` kernels."""
+    sizes = [(layer, layer.hidden_size) for layer in network.layers]
+    exact = {name for layer, size in sizes for name, kernel in layer.cell.kernels(size, size).items() if kernel.exact}
+
+    def of(path: tuple[Any, ...], weights: Array) -> Array:
+        return weights.astype(storage) if weights.ndim == 2 and _segment(path[-2]) not in exact else weights
+
+    return jax.tree.map_with_path(of, network)
 
 
 def named_arrays(network: Network) -> dict[str, Array]:

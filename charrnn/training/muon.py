@@ -31,7 +31,9 @@ _COEFFICIENTS = np.array(
 
 
 def scale_by_muon(precision: str, shards: int) -> optax.GradientTransformation:
-    """Matrices only. With several `shards` it must be called inside the mesh, which divides the work."""
+    """Of a Network the matrices, others being masked. With several `shards` it must be called inside the mesh, which
+    divides the work.
+    """
 
     def update(
         gradients: optax.Updates, momentum: optax.OptState, parameters: optax.Params | None = None
@@ -41,15 +43,16 @@ def scale_by_muon(precision: str, shards: int) -> optax.GradientTransformation:
 
         momentum = jax.tree.map(follow, momentum, gradients)
         ahead = jax.tree.map(follow, momentum, gradients)  # Nesterov's
-        return jax.tree.map(lambda matrix: _by_block(matrix, precision, shards), ahead), momentum
+        width = gradients.layers[0].hidden_size
+        return jax.tree.map(lambda matrix: _by_gate(matrix, width, precision, shards), ahead), momentum
 
     return optax.GradientTransformation(lambda parameters: jax.tree.map(jnp.zeros_like, parameters), update)
 
 
-def _by_block(matrix: Array, precision: str, shards: int) -> Array:
-    """Orthogonal, each gate's square block by itself: gates learn unlike things."""
+def _by_gate(matrix: Array, width: int, precision: str, shards: int) -> Array:
+    """Orthogonal, each gate's block of so many columns by itself: gates learn unlike things."""
     rows, columns = matrix.shape
-    width = columns if columns % rows else rows
+    width = columns if columns % width else width
     blocks = jnp.stack(jnp.split(matrix, columns // width, -1))
     if len(blocks) % shards:
         shards = 1

@@ -17,6 +17,8 @@ from charrnn.config import (
     TrainingConfig,
 )
 from charrnn.errors import CorpusError
+from charrnn.nn.cells import make_cell
+from charrnn.text.vocabulary import FIRST_CHARACTER
 from charrnn.training.speed import Speed
 
 DEFAULT_MINUTES = 5.0
@@ -24,7 +26,7 @@ DEFAULT_EPOCHS = 60.0
 ADAPTING_MINUTES = 1.0
 ADAPTING_EPOCHS = 12.0
 _ADAPTING_RATE = 0.3
-_ONE_HOT_VOCABULARY = 512
+_ONE_HOT_CHARACTERS = 512
 _LARGE_ALPHABET_EMBEDDING = 128
 _HELD_OUT_CHARACTERS = 1_000_000
 _FORWARD_SHARE, _VALIDATION_SHARE = 1 / 3, 0.05
@@ -40,8 +42,14 @@ MOST_DROPOUT, MOST_WEIGHT_DROP = 0.6, 0.5
 
 
 def recurrent_weights(model: ModelConfig, hidden_size: int) -> int:
-    """About how many weights the layers have: an LSTM's, which a one-hot input adds next to nothing to."""
-    return (2 * model.num_layers - 1) * 4 * hidden_size**2
+    """How many weights the layers multiply a character by, a square of the width at least.
+
+    What a character's row of the first layer's input matrix is made of is not among them: it is looked up.
+    """
+    cell = make_cell(model)
+    inputs = [model.embedding_size or _LARGE_ALPHABET_EMBEDDING] + [hidden_size] * (model.num_layers - 1)
+    own = [kernel.rows * sum(kernel.blocks) for size in inputs for kernel in cell.kernels(size, hidden_size).values()]
+    return max(hidden_size**2, sum(own) + (model.num_layers - 1) * cell.input_gates * hidden_size**2)
 
 
 def characters_read(
@@ -166,7 +174,7 @@ def resolve(
     hidden_size = model.hidden_size or width
     read = characters_read(model, training, positions, vocabulary_size, speed, hidden_size)
     gates_its_input = model.cell == "mogrifier-lstm"
-    one_hot = vocabulary_size <= _ONE_HOT_VOCABULARY and not gates_its_input
+    one_hot = vocabulary_size - FIRST_CHARACTER <= _ONE_HOT_CHARACTERS and not gates_its_input
     embedding = 0 if one_hot else _LARGE_ALPHABET_EMBEDDING
     units, recurrent = dropout_for(read, recurrent_weights(model, hidden_size), positions)
     if model.variational:  # it was asked for

@@ -41,7 +41,9 @@ def test_every_step_can_be_undone() -> None:
     assert (before.text, turn) == ("Once upon", Turn(" a", row=1))
     again = before.with_turns((*before.turns, replace(turn, drawn=" day")))
     assert again.text == "Once upon a day"
-    assert again.retried()[1].row == 2
+    assert again.retried()[1].row == again.next_row == 2
+    assert again.undone().next_row == 1 and Session().next_row == 0
+    assert ONCE.cleared().next_row == 1  # what was taken back was drawn all the same
     assert Session().retried() is None
 
 
@@ -77,6 +79,7 @@ def test_settings_that_are_none_are_refused(name: str, value: str, message: str)
 def test_a_setting_can_be_given_back() -> None:
     session = Session().with_setting("seed", "7").with_setting("seed", "none")
     assert "seed" not in session.settings
+    assert Session().with_setting("length", "7").with_setting("length", "none") == Session()
     assert any(re.fullmatch(r"  temperature +0\.6  \(set\)", line)
                for line in Session().with_setting("temp", "0.6").shown_settings())  # fmt: skip
 
@@ -124,13 +127,14 @@ def test_what_is_a_command(line: str, command: bool, known: bool, text: str) -> 
 
 
 def test_piped_lines_are_completed(charrnn: Callable[..., Result], letters: Any) -> None:
-    piped = "/set temp 0\n/set length 10\nab\n\n/usr\n//set\n/set temp -1\n/bye\nnot read\n"
+    piped = "/set temp 0\n/set length 10\nab\n/save ab.txt\n\n/usr\n//set\n/set temp -1\n/bye\nnot read\n"
     done = charrnn("complete", "letters", stdin=piped)
     assert done.exit_code == 0, done.stderr
     options = {"temperature": 0, "length": 10}
     expected = "".join(letters.complete(line, **options) + "\n" for line in ("ab", "", "/usr", "/set"))
     assert done.stdout == expected
     assert "temp is now 0" in done.stderr and "--temp must be at least 0" in done.stderr
+    assert "/save needs a terminal" in done.stderr
 
 
 def test_a_forecast_is_what_the_reader_expects(letters: Any) -> None:
@@ -141,7 +145,7 @@ def test_a_forecast_is_what_the_reader_expects(letters: Any) -> None:
     assert list(answer.words) == [word for word in after.words(5) if word.text]
     assert answer.bits == pytest.approx((letters.score("abc").bits - letters.score("ab").bits), rel=1e-4)
     for word, continuation in zip(answer.words, answer.continuations, strict=True):
-        assert continuation == until_line_end(word.text + continuation[len(word.text) :])
+        assert continuation == until_line_end(word.text + after.follow("abc" + word.text).likeliest(48).text)
     assert forecast(reader, Question("ab", "c"), lambda: True)[1] is None
 
 
@@ -202,9 +206,10 @@ class AtOnce:
 @pytest.mark.parametrize(
     ("keys", "typed"),
     [
-        ("the \r", "the "), ("the \x1b[C\r", "the cat sat"), ("the \x05\r", "the cat sat"), ("the \x1bf\r", "the cat "),
+        ("the \r", "the "), ("the \x1b[C\r", "the cat sat"), ("the \x05\r", "the cat sat"), ("the \x1bf\r", "the cat"),
+        ("the \x1bf\x1bf\r", "the cat sat"),
         ("the \t\x05\r", "the dog ran"), ("the \t\t\x05\r", "the cat sat"), ("the \x1b[Z\x05\r", "the dog ran"),
-        ("\x05\r", "cat sat"), ("a\x1b\rb\r", "a\nb"), ("the \t\x1bf\r", "the dog "), ("never\t\x05\r", "never"),
+        ("\x05\r", "cat sat"), ("a\x1b\rb\r", "a\nb"), ("the \t\x1bf\r", "the dog"), ("never\t\x05\r", "never"),
         ("the ca\x05\r", "the cat sat"), ("the cx\x05\r", "the cx"), ("the d\x05\r", "the d"),
         ("the \td\x05\r", "the dog ran"),
         ("/set\x05\r", "/set"), ("ab\x1b[D\x1b[C\r", "ab"),
@@ -232,18 +237,22 @@ def test_bars_fit_the_terminal(width: int) -> None:
 
 def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     story = tmp_path / "story.txt"
-    lines = ["/set temp 0", "/set length 5", "/set regex c+", "a", "/set regex none", "ab", "", "/undo",
-             f"/save {story}", "/retry", "/load lines", "/show", "/load nosuch", f"/save {tmp_path}",
-             "/set allow \N{SNOWMAN}", "a", "/set allow none", "/clear", "a"]  # fmt: skip
+    kept = tmp_path / "kept.txt"
+    kept.write_text("mine", "utf-8")
+    lines = ["/save early.txt", "/set temp 0", "/set length 5", "/set regex c+", "a", "/set regex none", "ab", "",
+             "/undo", f"/save {story}", f"/save {story}", f"/save {kept}", "/retry", "/load lines", "/show",
+             "/load nosuch", f"/save {tmp_path}", "/set allow \N{SNOWMAN}", "a", "/set allow none", "/clear",
+             "a"]  # fmt: skip
     with create_pipe_input() as pipe:
         pipe.send_text("".join(f"{line}\r" for line in lines) + "\x03\x04")
         terminal = Terminal(letters, letter_runs, Session(), InMemoryHistory(), pipe, DummyOutput())
         terminal.run()
     first = letters.complete("ab", temperature=0, length=5)
-    assert story.read_text("utf-8") == first
+    assert (story.read_text("utf-8"), kept.read_text("utf-8")) == (first, "mine")
     output, talk = capsys.readouterr()
     assert first in output and letters.complete(first, temperature=0, length=5)[len(first) :] in output
     assert "no text that begins with the prompt matches 'c+'" in talk and "back to: ..." in talk
+    assert "nothing to save yet" in talk and "kept.txt: there is a text already" in talk
     assert "no run called nosuch" in talk and "cannot be written" in talk
     assert talk.count("--allow and --forbid leave no character") == 1  # it goes on
     assert re.search(r"length +5  \(set\)", talk)

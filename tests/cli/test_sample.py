@@ -46,7 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(place: Path, *arguments: str, stdin: str | bytes = "") -> Result:
-    command = ["sample", "lines", "--checkpoints", str(place / "checkpoints"), "--seed", "1", *arguments]
+    seed = () if "--beam" in arguments else ("--seed", "1")
+    command = ["sample", "lines", "--checkpoints", str(place / "checkpoints"), *seed, *arguments]
     return CliRunner().invoke(cli, command, input=stdin)
 
 
@@ -118,6 +119,14 @@ def test_out_is_the_text_and_nothing_else(place: Path) -> None:
     expected = run(place, "--n", "3", "--prompt", "\x1b").stdout
     done = run(place, "--n", "3", "--prompt", "\x1b", "--out", str(place / "out.txt"))
     assert (done.stdout, (place / "out.txt").read_text("utf-8")) == ("", expected)
+    assert run(place, "--n", "2", "--out", str(place / "out.txt")).exit_code == 0
+    assert len((place / "out.txt").read_text("utf-8").splitlines()) == 2
+    assert run(place, "--regex", "[", "--out", str(place / "out.txt")).exit_code == 2
+    assert len((place / "out.txt").read_text("utf-8").splitlines()) == 2  # nothing is lost by what is refused
+    assert run(place, "--regex", "[", "--out", str(place / "none.txt")).exit_code == 2
+    assert not (place / "none.txt").exists()
+    assert run(place, "--n", "0", "--out", str(place / "out.txt")).exit_code == 0
+    assert (place / "out.txt").read_text("utf-8") == ""
     refused = run(place, "--out", str(place / "none" / "out.txt"))
     assert refused.exit_code == 2 and "cannot be written" in refused.stderr
 
@@ -127,11 +136,18 @@ def test_logprobs_are_a_line_a_character(place: Path) -> None:
     lines = [line.split("\t") for line in run(place, "--logprobs", "--length", "9", "--ignore-eos").stdout.splitlines()]
     assert [json.loads(character) for character, _ in lines] == list(sample["text"])
     assert [float(value) for _, value in lines] == pytest.approx(sample["log_probabilities"], abs=1e-4)
+    (ended,) = drawn(place, "--allow", "a")
+    *_, end = run(place, "--logprobs", "--allow", "a").stdout.splitlines()
+    assert ended["ended"] == "eos" and end.startswith('""\t')
+    said = [float(line.split("\t")[1]) for line in run(place, "--logprobs", "--allow", "a").stdout.splitlines()]
+    assert sum(said) == pytest.approx(ended["log_probability"], abs=1e-3)
 
 
 def test_a_beam(place: Path) -> None:
     found = drawn(place, "--beam", "6", "--n", "2", "--length", "6")
     assert len(found) == 2 and {sample["temperature"] for sample in found} == {None}
+    few = run(place, "--beam", "6", "--n", "3", "--regex", "a|b", "--length", "6")
+    assert len(few.stdout.splitlines()) == 2 and "only 2 of 3 texts" in few.stderr
 
 
 @pytest.mark.parametrize(
@@ -143,7 +159,9 @@ def test_a_beam(place: Path) -> None:
         (("--stop", ""), "--stop needs a text"), (("--length", "-1"), "--length must be at least 0"),
         (("--beam", "2", "--n", "3"), "at most 2"), (("--beam", "2", "--temp", "1"), "leave --temp out"),
         (("--beam", "2", "--top-k", "3"), "leave --top-k out"), (("--beam", "2", "--greedy"), "leave --greedy out"),
-        (("--greedy", "--temp", "1"), "--greedy is --temp 0"),
+        (("--greedy", "--temp", "1"), "--greedy is --temp 0"), (("--beam", "2", "--seed", "3"), "leave --seed out"),
+        (("--temp", "0,1", "--regex", "["), "not a regular expression"),
+        (("--regex", "a*", "--length", "200000", "--min-length", "100001"), "at most 100,000"),
         (("--repeat-window", "9"), "--repeat-window says where --repeat-penalty looks"),
     ],
     ids=str,

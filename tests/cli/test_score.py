@@ -85,6 +85,7 @@ def test_protocols_are_told_apart(charrnn: Callable[..., Result]) -> None:
     assert dynamic["dynamic"]["bits_per_character"] < dynamic["bits_per_character"]
     assert dynamic["dynamic"]["rate"] == 0.003
     assert "dynamic evaluation" in charrnn("score", "letters", "long.txt", "--dynamic").stdout
+    assert "goes on learning" in charrnn("score", "letters", "long.txt", "--dynamic", "--by", "line").stderr
 
 
 def test_the_defaults_that_the_help_tells_are_the_real_ones(charrnn: Callable[..., Result]) -> None:
@@ -242,6 +243,10 @@ REFUSED = [
     (("letters", "good.txt", "--html", "no/page.html"), "--html no/page.html: cannot be written"),
     (("letters", "good.txt", "--encoding", "klingon"), "no such text encoding"),
     (("letters", "good.txt", "--compare", "a", "b"), "--compare takes its two texts"),
+    (("letters", "--compare", "a", "b", "--streams", "4"), "--compare takes its two texts"),
+    (("letters", "--compare", "a", "b", "--precision", "float32"), "leave --precision out"),
+    (("letters", "good.txt", "--html", "page.html", "--streams", "2"), "leave --streams out"),
+    (("letters", "good.txt", "--dynamic", "--dynamic-decay", "nan"), "--dynamic-decay must be a finite number"),
     (("letters", "good.txt", "--part", "test"), "--part scores the run's own corpus"),
     (("letters", "--part", "test"), "kept no text back for a test"),
     (("letters", "--compare", "a", ""), "one of them is empty"),

@@ -1,6 +1,6 @@
 """`charrnn write`: its steps by tables, its keys in this process, and once as a person runs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from charrnn.cli.write import Choice, Writing, after, label_of, offered, tail_of, write_together
+from charrnn.errors import StorageError
 from charrnn.reader import Guess
 
 OFFERS = [Guess(" the", 0.5), Guess(".", 0.2), Guess("", 0.1, True)]
@@ -55,17 +56,60 @@ def test_keys(letters: Any, keys: str, text: str) -> None:
             expected += reader.follow(expected).characters(4)[int(character) - 1].text if taken else character
     with create_pipe_input() as pipe:
         pipe.send_text(keys)
-        assert write_together(reader, Writing(), "character", 4, input=pipe, output=DummyOutput()) == expected
+        *_, text = write_together(reader, Writing(), "character", 4, input=pipe, output=DummyOutput())
+    assert text == expected
 
 
-def test_words_are_offered_and_the_text_is_saved_at_every_step(letters: Any, tmp_path: Path) -> None:
+def test_words_are_offered(letters: Any) -> None:
     first = letters.reader().follow("ab").words(3)[0].text
     with create_pipe_input() as pipe:
         pipe.send_text("1\x04")
-        text = write_together(
-            letters.reader(), Writing("ab"), "word", 3, tmp_path / "story.txt", input=pipe, output=DummyOutput()
-        )
-    assert text == "ab" + first == (tmp_path / "story.txt").read_text("utf-8")
+        texts = list(write_together(letters.reader(), Writing("ab"), "word", 3, input=pipe, output=DummyOutput()))
+    assert texts[-1] == "ab" + first
+
+
+class Impatient:
+    """A reader with no offers, which Ctrl-C meets while it works, once."""
+
+    interrupted = False
+
+    def follow(self, text: str) -> "Impatient":
+        if not self.interrupted:
+            self.interrupted = True
+            raise KeyboardInterrupt
+        return self
+
+    def characters(self, top: int) -> list[Guess]:
+        return []
+
+
+def test_an_interrupt_while_the_model_works_leaves_the_text_as_it_is() -> None:
+    with create_pipe_input() as pipe:
+        pipe.send_text("on\r\x04")
+        reader: Any = Impatient()
+        *_, text = write_together(reader, Writing("go "), "character", 4, input=pipe, output=DummyOutput())
+    assert reader.interrupted and text == "go on"
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, StorageError("no space left")], ids=repr)
+def test_whatever_ends_it_the_text_is_written(
+    charrnn: Callable[..., Result], failure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Iterator[str]:
+        yield "once upon a time"
+        raise failure
+
+    monkeypatch.setattr("charrnn.cli.write.write_together", fail)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+    assert charrnn("write", "letters").stdout.endswith("once upon a time\n")
+
+
+def test_a_run_that_is_not_there_leaves_no_file(
+    charrnn: Callable[..., Result], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+    done = charrnn("write", "nosuch", "--prompt", "The fox", "--out", str(tmp_path / "story.txt"))
+    assert done.exit_code == 2 and "nosuch" in done.stderr and not (tmp_path / "story.txt").exists()
 
 
 @pytest.mark.parametrize("width", [10, 44, 80])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ class Chain:
     """Logits `[V + 1, V]` by the character before, the last row where there is none; the state counts steps."""
 
     logits: Any
+    layers: ClassVar[tuple[None, ...]] = (None,)
 
     def initial_carry(self, batch_size: int) -> Any:
         return ((jnp.zeros((batch_size, 1)),),)

@@ -58,6 +58,7 @@ def state_by_steps(network: Network, prompt: np.ndarray) -> Any:
     return carry
 
 
+@pytest.mark.as_drawn
 @pytest.mark.parametrize("length", [0, 1, 2, 255, 256, 257, 600])
 def test_a_prompt_leaves_the_state_of_the_loop(lstm: Prepared, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_PROMPT_WINDOW", 256)
@@ -170,6 +171,7 @@ def test_a_network_draws_the_exact_frequencies(lstm: Prepared, prompt: list[int]
     check_frequencies(drawn, logits_after, filters, prompt)
 
 
+@pytest.mark.as_drawn
 @pytest.mark.parametrize(
     ("cell", "hidden_size", "precision", "length"),
     [("lstm", 8, "float32", 1500), ("gru", 100, "float32", 400), ("lstm", 100, "bfloat16", 400)],
@@ -186,6 +188,7 @@ def test_the_same_text_alone_and_in_a_batch(cell: str, hidden_size: int, precisi
         np.testing.assert_array_equal(alone.log_probabilities, together[row].log_probabilities)
 
 
+@pytest.mark.as_drawn
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("inner", "outer"), [(8, 32), (100, 400), (128, 67), (512, 67), (768, 96)])
 def test_the_rows_of_products_do_not_depend_on_how_many_there_are(inner: int, outer: int, precision: str) -> None:
@@ -201,6 +204,7 @@ def test_the_rows_of_products_do_not_depend_on_how_many_there_are(inner: int, ou
     np.testing.assert_array_equal(multiply(rows[::-1], kernel, precision), together[::-1])
 
 
+@pytest.mark.as_drawn
 def test_the_same_text_in_any_chunks(lstm: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"filters": (Forbid((EOS,)),), "length": 150}
     (usual,) = texts_of(lstm, **options)
@@ -213,6 +217,7 @@ def test_the_same_text_in_any_chunks(lstm: Prepared, monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(shorter.ids, usual.ids[:90])
 
 
+@pytest.mark.as_drawn
 def test_a_row_that_ends_gives_its_place_to_the_next_text(lstm: Prepared) -> None:
     assert decode.lanes_for(79, "float32") == 2 < decode.lanes_for(100, "float32")  # devices, each every second text
     together = texts_of(lstm, texts=79, length=40)
@@ -263,6 +268,7 @@ def test_no_temperature_always_takes_the_likeliest(lstm: Prepared, filters: tupl
         previous, fresh = np.array([drawn]), np.array([False])
 
 
+@pytest.mark.as_drawn
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.05)])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_log_probabilities_are_the_scores_of_the_drawn(cell: str, precision: str, tolerance: float) -> None:

@@ -41,9 +41,13 @@ def problem(name: str, dtype: type = np.float64, **options: int) -> tuple:
     def draw(*shape: int, scale: float = 1.0) -> np.ndarray:
         return (random.normal(size=shape) * scale).astype(dtype)
 
+    def draw_short(*shape: int) -> np.ndarray:
+        """Numbers that bfloat16 holds."""
+        return np.asarray(jnp.asarray(draw(*shape), jnp.bfloat16).astype(dtype))
+
     kernels = {name: draw(k.rows, sum(k.blocks), scale=k.rows**-0.5) for name, k in cell.kernels(E, H).items()}
     vectors = {name: draw(len(values)) for name, values in cell.vectors(H).items()}
-    inputs = draw(T, B, cell.input_gates * H or E)
+    inputs = draw_short(T, B, cell.input_gates * H or E)
     state = tuple(draw(B, H) for _ in range(cell.state_parts))
     resets = np.zeros((T, B), bool)
     resets[3, 0] = resets[6, 2] = resets[0, 1] = True
@@ -187,6 +191,8 @@ def gradients(loop, cell, precision, weights, inputs, state, resets, output_weig
 def gradients_of(loop: Callable, name: str, precision: str, dtype: type = np.float64) -> list[np.ndarray]:
     """The gradients of a problem, every output and the last state counting."""
     cell, weights, inputs, state, resets = problem(name, dtype)
+    if precision == "bfloat16":  # as the layers hand them over
+        inputs = inputs.astype(jnp.bfloat16)
     output_weights = (np.arange(1, T * B * H + 1).reshape(T, B, H) / (T * B * H)).astype(dtype)
     found = gradients(loop, cell, precision, weights, inputs, state, resets, output_weights, dtype(1))[1]
     return [np.asarray(gradient) for gradient in jax.tree.leaves(found)]

@@ -1,11 +1,15 @@
 """What is not given is derived from the text, the budget and the machine."""
 
+import dataclasses
 from typing import get_args
 
+import jax
 import pytest
 
 from charrnn.config import ModelConfig, Optimizer, TrainingConfig
 from charrnn.errors import CorpusError
+from charrnn.nn.cells import CELLS
+from charrnn.nn.network import create
 from charrnn.training import speed
 from charrnn.training.recipe import WIDTHS, adapting, characters_read, dropout_for, recurrent_weights, resolve
 from charrnn.training.speed import Speed
@@ -107,6 +111,21 @@ def test_the_held_out_text_is_read_several_times_and_not_too_often(budget: dict,
     times = -(-read // (training.eval_every * 32 * 64))
     assert times >= least
     assert training.steps or (times - 1) * held_out / 3 <= 0.151 * read  # the last one comes after the budget
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_weights_are_counted_as_the_cell_has_them(cell: str):
+    config = ModelConfig(cell=cell, num_layers=3, hidden_size=8, embedding_size=6)  # type: ignore[arg-type]
+    layers = jax.eval_shape(lambda: create(config, 11, 0)).layers
+    matrices = [leaf for leaf in jax.tree.leaves(layers) if leaf.ndim == 2]
+    looked_up = sum(leaf.size for leaf in jax.tree.leaves(layers[0].input_kernel))
+    assert recurrent_weights(config, 8) == sum(matrix.size for matrix in matrices) - looked_up
+    assert recurrent_weights(dataclasses.replace(config, num_layers=1), 8) >= 64
+
+
+def test_one_hot_is_for_alphabets_up_to_512_characters():
+    sizes = [resolve(ModelConfig(), TrainingConfig(steps=5), 10_000, 1_000, n)[0].embedding_size for n in (514, 515)]
+    assert sizes == [0, 128]
 
 
 def test_what_is_read_more_often_by_more_weights_is_dropped_more():

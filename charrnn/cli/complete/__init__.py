@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from charrnn.cli.complete.commands import Outcome, as_text, help_for, is_command, is_known_command, obey
+from charrnn.cli.complete.commands import (
+    Outcome,
+    as_text,
+    help_for,
+    is_command,
+    is_known_command,
+    needs_terminal,
+    obey,
+)
 from charrnn.cli.complete.session import LENGTH, Session, Turn
 from charrnn.cli.options import (
     checkpoints_option,
@@ -36,9 +44,10 @@ def complete(run: str | None, checkpoints: Path, **options: Any) -> None:
 
     With piped input each line is a beginning, and the completed lines are written out.
     """
-    from_options(SampleConfig, options)
+    settings = {"length": LENGTH} | {k: v for k, v in options.items() if v not in (None, ())}
+    from_options(SampleConfig, settings)
     model = load_model(run, checkpoints)
-    session = Session(settings={"length": LENGTH} | {k: v for k, v in options.items() if v not in (None, ())})
+    session = Session(settings=settings)
     if sys.stdin.isatty() and sys.stdout.isatty():
         from charrnn.cli.complete.terminal import Terminal
 
@@ -48,10 +57,15 @@ def complete(run: str | None, checkpoints: Path, **options: Any) -> None:
 
 
 def complete_lines(model: Any, checkpoints: Path, session: Session, lines: Iterable[str]) -> None:
-    """Each line is the beginning of a text of its own; lines that are a known command are obeyed."""
+    """Each line is the beginning of a text of its own; lines that are a known command are obeyed.
+
+    Nothing is kept of a line, so that there may be any number: what goes back to one needs a terminal.
+    """
     for line in lines:
         beginning = line.removesuffix("\n")
-        if is_command(beginning) and is_known_command(beginning):
+        if needs_terminal(beginning):
+            click.echo(f"{beginning.split()[0]} needs a terminal: here each line is a text of its own", err=True)
+        elif is_command(beginning) and is_known_command(beginning):
             outcome = obey(beginning, session)
             session = outcome.session
             if outcome.deed == "leave":
@@ -67,23 +81,22 @@ def carry_out(outcome: Outcome, model: Any, checkpoints: Path) -> Any:
     try:
         match outcome.deed:
             case "load":
-                model = load_model(outcome.argument, checkpoints)
+                model = load_model(_at_home(outcome.argument), checkpoints)
                 say = describe(model)
-            case "save":
-                text = outcome.session.everything
-                Path(outcome.argument).write_text(text, "utf-8", errors="replace")
-                say = f"{outcome.argument}: {len(text):,} characters"
             case "help":
                 say = help_for(shutil.get_terminal_size().columns)
             case "show":
                 say = "\n".join([describe(model), *outcome.session.shown_settings()])
     except CharrnnError as error:
         say = str(error)
-    except OSError as error:
-        say = f"{outcome.argument}: cannot be written ({error.strerror})"
     if say:
         click.echo(say, err=True)
     return model
+
+
+def _at_home(name: str) -> str:
+    """A name that begins with `~` as the path that it means."""
+    return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
 def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:

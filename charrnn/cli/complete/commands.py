@@ -21,6 +21,7 @@ COMMANDS = {
     "/bye": ("", "leave, as Ctrl-D does"),
 }
 _LEAVE = ("/bye", "/exit", "/quit")
+_BACK = ("/save", "/retry", "/undo", "/clear")
 _KEYS = (
     ("Enter", "the model goes on from the text"),
     ("Alt-Enter", "a new line"),
@@ -62,6 +63,11 @@ def is_command(line: str) -> bool:
 def is_known_command(line: str) -> bool:
     """Whether a line begins with a command that exists."""
     return line.split(" ", 1)[0].strip() in (*COMMANDS, *_LEAVE)
+
+
+def needs_terminal(line: str) -> bool:
+    """Whether a line is a command that goes back to what was written before."""
+    return line.split(" ", 1)[0].strip() in _BACK
 
 
 def as_text(line: str) -> str:

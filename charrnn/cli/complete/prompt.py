@@ -1,11 +1,13 @@
 """The prompt: keys, ghost text and the bottom bar. It shows what `Forecaster` finds and returns what is typed."""
 
+import re
 from collections.abc import Callable
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.auto_suggest import Suggestion
 from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History
 from prompt_toolkit.input import Input
@@ -124,6 +126,12 @@ class Prompt:
             self.chosen, self._cycled = (self.chosen + by) % len(forecast.continuations), True
             self._suggest()
 
+    def _ahead(self) -> str:
+        """What is shown ahead of the cursor."""
+        buffer = self.session.default_buffer
+        shown = buffer.suggestion is not None and buffer.document.is_cursor_at_the_end
+        return buffer.suggestion.text if shown and buffer.suggestion else ""
+
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()
 
@@ -134,6 +142,12 @@ class Prompt:
         @bindings.add("escape", "enter")
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
+
+        @bindings.add("escape", "f", filter=Condition(lambda: self._ahead() != ""))
+        def _(event: KeyPressEvent) -> None:
+            word = re.match(r"\s*\S*", self._ahead())
+            assert word is not None, "it matches any text"
+            event.current_buffer.insert_text(word.group())
 
         @bindings.add("tab")
         def _(event: KeyPressEvent) -> None:

@@ -62,12 +62,17 @@ class Session:
         """As it was one step ago, or None at the start."""
         return dataclasses.replace(self, turns=self.past[-1], past=self.past[:-1]) if self.past else None
 
+    @property
+    def next_row(self) -> int:
+        """The first of the seed's texts that no turn was, taken back or not: else the same noise would come again."""
+        return max((turn.row + 1 for turns in (self.turns, *self.past) for turn in turns), default=0)
+
     def retried(self) -> "tuple[Session, Turn] | None":
         """The session before the last turn, and that turn to be drawn anew; None when there is none."""
         if not self.turns:
             return None
         last = self.turns[-1]
-        return dataclasses.replace(self, turns=self.turns[:-1]), Turn(last.typed, row=last.row + 1)
+        return dataclasses.replace(self, turns=self.turns[:-1]), Turn(last.typed, row=self.next_row)
 
     def with_setting(self, name: str, value: str) -> "Session":
         """Another value for a sampling option, given as a person types it.
@@ -78,9 +83,10 @@ class Session:
         settings = dict(self.settings)
         if value.lower() in _UNSET:
             settings.pop(field_name, None)
+            settings = {"length": LENGTH} | settings
         else:
             settings[field_name] = _parsed(field_name, value)
-            from_options(SampleConfig, settings)
+        from_options(SampleConfig, settings)
         return dataclasses.replace(self, settings=settings)
 
     def shown_settings(self, name: str = "") -> list[str]:

@@ -53,7 +53,7 @@ class Terminal:
         output: Output | None = None,
     ):
         self.model, self.checkpoints, self.session = model, checkpoints, session
-        self.speed = 0.0
+        self.speed, self._saved = 0.0, set[Path]()
         self._history = history or FileHistory(str(usable_cache_folder() / "history"))
         self._input, self._output = input, output
         self._prompt = self._make_prompt()
@@ -102,7 +102,7 @@ class Terminal:
     def _take(self, line: str) -> bool:
         """Obey a command or draw after a text; False to leave."""
         if not is_command(line):
-            self._draw(self.session, Turn(as_text(line)))
+            self._draw(self.session, Turn(as_text(line), row=self.session.next_row))
             return True
         outcome = obey(line, self.session)
         self.session = outcome.session
@@ -110,6 +110,9 @@ class Terminal:
             return False
         if outcome.deed == "retry":
             self._retry()
+            return True
+        if outcome.deed == "save":
+            click.echo(self._save(Path(outcome.argument).expanduser()), err=True)
             return True
         model = carry_out(outcome, self.model, self.checkpoints)
         if model is not self.model:
@@ -123,6 +126,20 @@ class Terminal:
         assert retried is not None, "obey answers when there is nothing to retry"
         before, turn = retried
         self._draw(before, turn)
+
+    def _save(self, file: Path) -> str:
+        """Write all of the text, and say so; a file that this session did not write is left alone."""
+        text = self.session.everything
+        if not text:
+            return "nothing to save yet"
+        try:
+            if file not in self._saved and file.is_file() and file.stat().st_size:
+                return f"{file}: there is a text already, which this would replace; give another name"
+            file.write_text(text, "utf-8", errors="replace")
+        except OSError as error:
+            return f"{file}: cannot be written ({error.strerror})"
+        self._saved.add(file)
+        return f"{file}: {len(text):,} characters"
 
     def _draw(self, before: Session, turn: Turn) -> None:
         try:

@@ -34,7 +34,7 @@ _STDIN = "-"
 )
 @click.option(
     "--windows",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10_000_000),
     metavar="N",
     help="How many windows --protocol windows reads.  [default: 1000]",
 )
@@ -121,8 +121,11 @@ def _check(file: str | None, options: dict[str, Any]) -> None:
     """Refuse what makes no sense together, before anything is loaded."""
     views = [name for name in ("by", "show", "html") if options[name]]
     others = [*views, *(["dynamic"] if options["dynamic"] else [])]
-    if options["compare"] and (others or file or options["protocol"] == "windows"):
+    of_a_text = [name for name in ("encoding", "errors", "streams") if options[name]]
+    if options["compare"] and (others or file or of_a_text or options["protocol"] == "windows"):
         raise ConfigError("--compare takes its two texts and nothing else to score")
+    if options["compare"] and options["precision"] != "auto":
+        raise ConfigError("--compare reads its texts as they would be drawn; leave --precision out")
     if options["part"] and (options["compare"] or file or options["encoding"] or options["errors"]):
         raise ConfigError(
             "--part scores the run's own corpus; give it without a file, --compare, --encoding and --errors"
@@ -134,8 +137,11 @@ def _check(file: str | None, options: dict[str, Any]) -> None:
         raise ConfigError(f"--{of_windows} is for --protocol windows")
     if options["streams"] and options["protocol"] == "windows":
         raise ConfigError("--streams is for --protocol stateful")
-    if options["dynamic_rate"] and not math.isfinite(options["dynamic_rate"]):
-        raise ConfigError(f"--dynamic-rate must be a finite number, not {options['dynamic_rate']}")
+    for name in ("dynamic_rate", "dynamic_decay"):
+        if options[name] is not None and not math.isfinite(options[name]):
+            raise ConfigError(f"--{name.replace('_', '-')} must be a finite number, not {options[name]}")
+    if options["html"] and (options["streams"] or 1) > 1:
+        raise ConfigError("--html reads the text as one stream; leave --streams out")
     if options["top"] and options["by"] != "line":
         raise ConfigError("--top is for --by line")
     if options["show"] and (options["by"] or options["as_json"]):
@@ -188,7 +194,7 @@ def _score_file(model: Any, file: str, options: dict[str, Any]) -> None:
 def _report(model: Any, text: Any, options: dict[str, Any]) -> None:
     from charrnn.cli.score import figures, html, views
 
-    streams = min(options["streams"] or text.streams, len(text))
+    streams = 1 if options["html"] else min(options["streams"] or text.streams, len(text))
     precision = _precision(model, options["precision"], streams)
     if options["html"]:
         html.check_size(text)
@@ -200,7 +206,7 @@ def _report(model: Any, text: Any, options: dict[str, Any]) -> None:
             nats = surprise(model.network, text, streams, precision, progress)
     facts = figures.facts_of(model, text, nats, streams, precision, options)
     if options["html"]:
-        html.write(options["html"], model, text, facts)
+        html.write(options["html"], model, text, facts, precision)
         click.echo(f"{options['html']}: the text coloured by surprise", err=True)
     if nats is None:
         figures.echo(facts, options["as_json"])

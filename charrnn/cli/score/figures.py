@@ -63,8 +63,10 @@ def _means(nats: float, text: ReadyText) -> dict[str, float]:
 
 def one_line(facts: dict[str, Any]) -> str:
     """The result in short."""
-    size = facts["characters"]
-    return f"{facts['bits_per_character']:.3f} bits per character over {size:,} character{'s' * (size != 1)}"
+    size, dynamic = facts["characters"], facts.get("dynamic")
+    over = f"{size:,} character{'s' * (size != 1)}{_ends(facts)}"
+    learning = f", {dynamic['bits_per_character']:.3f} where the model goes on learning as it reads" if dynamic else ""
+    return f"{facts['bits_per_character']:.3f} bits per character over {over}{learning}"
 
 
 def echo(facts: dict[str, Any], as_json: bool) -> None:
@@ -88,8 +90,12 @@ def _is_no_number(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
+def _ends(facts: dict[str, Any]) -> str:
+    """How many ends of documents count too."""
+    return f" and {facts['ends']:,} end{'s' * (facts['ends'] != 1)} of documents" if facts["ends"] else ""
+
+
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    ends = f" and {facts['ends']:,} end{'s' * (facts['ends'] != 1)} of documents" if facts["ends"] else ""
     if facts["protocol"] == "windows":
         how = f"windows: the mean over {facts['windows']:,} cold starts of 256 characters, seed {facts['seed']}"
         error = f" ± {facts['standard_error_bits']:.3f}" if facts["windows"] > 1 else ""
@@ -101,7 +107,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("nats per character", f"{facts['nats_per_character']:.4f}"),
         ("perplexity", f"{facts['perplexity']:.3f}"),
         ("bits per byte", f"{facts['bits_per_byte']:.3f}"),
-        ("characters", f"{facts['characters']:,}{ends}"),
+        ("characters", f"{facts['characters']:,}{_ends(facts)}"),
         ("unknown", f"{facts['unknown']:,}"),
         ("protocol", how),
     ]

@@ -83,15 +83,18 @@ def check_size(text: ReadyText) -> None:
     if len(text) > _LONGEST:
         raise ConfigError(
             f"--html takes at most {_LONGEST:,} characters and {text.name} has {len(text):,}; "
-            "cut it, such as with head -c 200000"
+            "cut it, such as with head -n 1000"
         )
 
 
-def write(path: Path, model: Any, text: ReadyText, facts: dict[str, Any]) -> None:
-    """Write the page. Raises ConfigError when the file cannot be written."""
+def write(path: Path, model: Any, text: ReadyText, facts: dict[str, Any], precision: str) -> None:
+    """Write the page; a character's surprise is that of one stream read in `precision`.
+
+    Raises ConfigError when the file cannot be written.
+    """
     try:
         with path.open("w", encoding="utf-8", errors="replace") as file, progress_bar("writing the page") as progress:
-            characters = guesses_of(model.network, model.vocabulary, text, _GUESSES, model.sampler.precision)
+            characters = guesses_of(model.network, model.vocabulary, text, _GUESSES, precision)
             file.writelines(page(text.name, describe(model), facts, _counted(characters, len(text), progress)))
     except OSError as error:
         raise ConfigError(f"--html {path}: cannot be written ({error.strerror})") from error

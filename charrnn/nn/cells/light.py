@@ -17,12 +17,13 @@ class SRU(Cell):
 
         f = sigmoid(W_f x + v_f * c + b_f)
         r = sigmoid(W_r x + v_r * c + b_r)
-        c' = f * c + (1 - f) * (W x)
-        h' = r * c' + (1 - r) * (W_s x)
+        c' = f * c + (1 - f) * (W x + b)
+        h' = r * c' + (1 - r) * (W_s x + b_s)
 
-    The paper's highway is `a x`, where `a = sqrt(1 + 2 exp(b_r))` keeps the variance of `x`. Here `W_s` stands in
-    its place and starts as just that; where the widths differ, as a random matrix of that scale. `v_f` and
-    `v_r` start at zero, where the gates see the input alone; `b_f` starts at `forget_bias`, `b_r` at `output_bias`.
+    The paper has no `b`, and its highway is `a x`, where `a = sqrt(1 + 2 exp(b_r))` keeps the variance of `x`.
+    Here `W_s`, which is learnt too, starts as just that; where the widths differ, as a random matrix of that scale.
+    `v_f` and `v_r` start at zero, where the gates see the input alone; `b_f` starts at `forget_bias`, `b_r` at
+    `output_bias`.
     """
 
     input_gates: ClassVar[int] = 4

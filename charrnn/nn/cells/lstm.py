@@ -123,8 +123,8 @@ class MogrifierLSTM(Cell):
         h <- 2 sigmoid(R_r x) * h               in the even ones
         then the LSTM's step with x and h
 
-    `Q_r` and `R_r` are products of two matrices of rank `mogrifier_rank`. What gates a gate is not
-    rounded to bfloat16: its errors would multiply round by round.
+    `Q_r` and `R_r` are products of two matrices of rank `mogrifier_rank`. These are
+    not rounded to bfloat16: their errors would multiply round by round.
     """
 
     input_gates: ClassVar[int] = 0
