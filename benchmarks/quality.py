@@ -4,7 +4,8 @@
 
 `--minutes 0` is `charrnn train TEXT` with no option at all. Two protocols that are never mixed: `stateful` is one
 pass with the state carried, `windows` the mean over random cold-start windows of 256 characters. `copied` is the
-share of the 20-character runs of 20 samples that stand in the corpus; texts shorter than that have none.
+share of the 20-character runs of 20 samples that stand in the corpus; texts shorter than that have none. `own` is
+that share for the held-out text itself and the training part: how much such texts repeat each other anyhow.
 `temp.` is what the logits are divided by. The table is of all that `results/quality.jsonl` holds; delete it
 to begin anew.
 """
@@ -14,6 +15,8 @@ import itertools
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.machine import (
     CHARRNN,
@@ -28,6 +31,8 @@ from benchmarks.machine import (
     run,
     write_result,
 )
+from charrnn.text.novelty import RUN, hashes
+from charrnn.text.vocabulary import code_points
 
 TRIALS = RESULTS / "quality.jsonl"
 
@@ -61,7 +66,23 @@ def judge(folder: str) -> dict[str, Any]:
         "windows": round(cold["nats_per_character"], 4),
         "temperature": round(best["temperature"], 3),
         "copied": round(drawn["share_in_corpus"], 4) if drawn["runs"] else None,
+        "own": round(share_of_the_held_out(folder), 4) if drawn["runs"] else None,
     }
+
+
+def share_of_the_held_out(folder: str) -> float:
+    """How many of the held-out text's runs of 20 characters stand in the training part."""
+    import charrnn
+
+    model = charrnn.load(checkpoints=Path(folder) / "checkpoints")
+    own = [hashes(code_points(text), RUN) for text in model.documents("validation")]
+    distinct, places = np.unique(np.concatenate(own), return_inverse=True)
+    known = np.zeros(len(distinct), bool)
+    for text in model.documents("train"):
+        runs = hashes(code_points(text), RUN)
+        found = np.minimum(np.searchsorted(distinct, runs), len(distinct) - 1)
+        known[found[distinct[found] == runs]] = True
+    return float(known[places].mean())
 
 
 def table(trials: list[dict[str, Any]]) -> str:
@@ -69,14 +90,14 @@ def table(trials: list[dict[str, Any]]) -> str:
     lines = [describe(), "charrnn train TEXT --minutes M --seed S, default options but those; whole processes", ""]
     lines.append(
         f"{'text':20} {'minutes':>7} {'seed':>4} {'network':>7} {'stateful':>8} {'bits':>7} {'windows':>7} "
-        f"{'temp.':>5} {'copied':>6} {'process s':>9}"
+        f"{'temp.':>5} {'copied':>6} {'own':>6} {'process s':>9}"
     )
     for trial in sorted(trials, key=lambda trial: (trial["text"], trial["minutes"] or 5, trial["seed"])):
         minutes = f"{trial['minutes']:g}" if trial["minutes"] else "none"
-        copied = "-" if trial["copied"] is None else f"{trial['copied']:.1%}"
+        copied, own = ("-" if trial.get(share) is None else f"{trial[share]:.1%}" for share in ("copied", "own"))
         lines.append(
             f"{trial['text']:20} {minutes:>7} {trial['seed']:4} {trial['network']:>7} {trial['stateful']:8.4f} "
-            f"{trial['stateful'] / NATS:7.4f} {trial['windows']:7.4f} {trial['temperature']:5.2f} {copied:>6} "
+            f"{trial['stateful'] / NATS:7.4f} {trial['windows']:7.4f} {trial['temperature']:5.2f} {copied:>6} {own:>6} "
             f"{trial['seconds']:9.1f}  {trial.get('note', '')}".rstrip()
         )
     return "\n".join(lines)
