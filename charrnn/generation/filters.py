@@ -6,6 +6,7 @@ text is an explicit *memory*, one row a text; the filters here remember nothing,
 `constraints.py` do.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -23,16 +24,16 @@ _SMALL = 256
 """Up to so many ids, comparing all pairs is faster than sorting."""
 
 
-class Filter:
+class Filter(ABC):
     """Logits to logits, perhaps with a memory of the text so far. Frozen, and a pytree of its numbers."""
 
     def initial(self, prompt: np.ndarray) -> Memory:
         """The memory of a text that begins with the prompt `[P]`, leaves `[1, ...]`."""
         return ()
 
+    @abstractmethod
     def __call__(self, logits: Array, memory: Memory = ()) -> Array:
         """Float32 logits `[..., V]` to logits of the same shape."""
-        raise NotImplementedError
 
     def update(self, memory: Memory, drawn: Array) -> Memory:
         """The memory after the ids `[B]` were drawn."""

@@ -135,6 +135,8 @@ OPTIONS: list[tuple[tuple[str, ...], str]] = [
     (("--run", ".hidden"), "one folder name"), (("--checkpoints", "rhyme.txt"), "is a file"),
     (("--steps", "9" * 99), "--steps must be at most 2,147,483,647"),
     (("--epochs", "1e308"), "--epochs must be at most"), (("--minutes", "1e308"), "--minutes must be at most"),
+    (("--size", "tiny", "--hidden", "9"), "--size tiny is a width, and so is --hidden"),
+    (("--optimizer", "sgd", "--weight-decay", "0.1"), "--weight-decay does nothing for --optimizer sgd"),
     (("--hidden", "65536", "--layers", "64", "--batch-size", "99999"), "not enough memory for a training step"),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ dropout and number formats are not its business: `recurrence.py` runs any cell o
 In the equations `W` multiplies the input, `U` the state, and `*` is elementwise.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple
 
@@ -48,7 +49,7 @@ def gates(count: int, hidden_size: int, initial: str = "orthogonal", scale: floa
     return Kernel(hidden_size, (hidden_size,) * count, count, initial, scale)
 
 
-class Cell:
+class Cell(ABC):
     """What `recurrence.py` and `network.py` need to know of a cell; a cell says what differs."""
 
     input_gates: ClassVar[int]
@@ -74,9 +75,9 @@ class Cell:
         """The bias of the input's product that training starts from, `[input_gates * H]`."""
         return np.zeros(self.input_gates * hidden_size)
 
+    @abstractmethod
     def step(self, product: Product, x: tuple[Array, ...], vectors: Vectors, state: State) -> State:
         """The new state from the input's part `x` (blocks `[B, H]`) and the state before."""
-        raise NotImplementedError
 
 
 class LinearCell(Cell):
@@ -85,9 +86,9 @@ class LinearCell(Cell):
     All its steps can be taken at once, by an associative scan.
     """
 
+    @abstractmethod
     def coefficients(self, x: tuple[Array, ...]) -> tuple[Array, Array]:
         """`a` and `b`, `[..., H]`, from the input's blocks `[..., H]`."""
-        raise NotImplementedError
 
     def step(self, product: Product, x: tuple[Array, ...], vectors: Vectors, state: State) -> State:
         (h,) = state

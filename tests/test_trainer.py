@@ -1,0 +1,41 @@
+"""What a run is made from before it is trained: options, and what the machine's speed decides."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charrnn import trainer
+from charrnn.errors import ConfigError
+from charrnn.trainer import Job, start
+from charrnn.training.speed import Speed
+
+TEXT = "the fox ran on the hill, and the hare sat still.\n" * 200
+
+
+def begun(folder: Path, text: str = TEXT, **options: Any) -> Job:
+    """A run that is ready to train, its lock released."""
+    (folder / "text.txt").write_text(text, "utf-8")
+    job = start((str(folder / "text.txt"),), checkpoints=folder / "runs", hidden_size=16, dropout=0.3, **options)
+    job.lock.release()
+    return job
+
+
+def test_a_short_time_is_no_reason_to_drop_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "speed_of_this_machine", lambda precision: Speed(step=1e-3, products=1e9))
+    drops = [begun(tmp_path, **budget).task.config.model.weight_drop for budget in ({"minutes": 0.01}, {"epochs": 600})]
+    assert drops[0] == 0 < drops[1]
+
+
+@pytest.mark.parametrize(("style", "noted"), [("line", True), ("file", False)])
+def test_a_reset_rate_that_does_nothing_is_told(tmp_path: Path, style: str, noted: bool) -> None:
+    notes = begun(tmp_path, documents=style, reset_rate=0.01, steps=1).notes
+    assert any("--reset-rate does nothing here" in note for note in notes) == noted
+
+
+def test_a_run_is_resumed_with_its_own_options_and_no_others(tmp_path: Path) -> None:
+    begun(tmp_path, documents="\n\n", num_layers=2, residual=True, steps=1, run="own")
+    same = {"documents": r"\n\n", "num_layers": 2, "residual": True, "precision": "auto", "size": "auto"}
+    start((), run="own", checkpoints=tmp_path / "runs", resume=True, **same).lock.release()  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"--documents is \\n\\n in this run and cannot change"):
+        start((), run="own", checkpoints=tmp_path / "runs", resume=True, documents="line")
