@@ -29,20 +29,25 @@ from benchmarks.machine import (
     write_result,
 )
 from benchmarks.train_speed import Contender, charrnn_steps
+from charrnn.training.devices import resolve_precision, use_every_core
 from charrnn.training.recipe import rate_for
 
 BATCH, WINDOW = 32, 64
 TRIALS, SPEEDS = RESULTS / "sizes.jsonl", RESULTS / "sizes_speed.json"
 ROUNDS = 5
+CLOSE = 0.012
+"""Nats from the best of a text and time up to which a combination is tried with a further seed."""
 KEY = ("text", "cell", "layers", "hidden", "batch", "window", "rate", "dropout", "extra", "steps", "seed")
 
 
 def speed_of(cell: str, layers: int, hidden: int, batch: int, window: int) -> float:
     """Characters a second of a shape on this machine, measured once and kept."""
-    known: dict[str, float] = json.loads(SPEEDS.read_text()) if SPEEDS.exists() else {}
+    machines: dict[str, dict[str, float]] = json.loads(SPEEDS.read_text()) if SPEEDS.exists() else {}
+    known = machines.setdefault(describe(), {})
     name = f"{cell} {layers}x{hidden} {batch}x{window}"
     if name not in known:
-        steps = charrnn_steps(Contender("charrnn", cell, layers, hidden, batch, window, "auto"))
+        precision = resolve_precision("auto")
+        steps = charrnn_steps(Contender("charrnn", cell, layers, hidden, batch, window, precision))
         rates = []
         for _ in range(ROUNDS + 1):  # the first compiles
             started, taken = time.perf_counter(), 0
@@ -50,7 +55,7 @@ def speed_of(cell: str, layers: int, hidden: int, batch: int, window: int) -> fl
                 taken += steps()
             rates.append(taken * batch * window / (time.perf_counter() - started))
         known[name] = round(statistics.median(rates[1:]))
-        SPEEDS.write_text(json.dumps(known, indent=1) + "\n")
+        SPEEDS.write_text(json.dumps(machines, indent=1) + "\n")
     return known[name]
 
 
@@ -70,11 +75,11 @@ def trial(source: str, settings: dict[str, Any]) -> float:
         return float(facts_of("runs", folder=folder)["bits_per_character"]) * NATS
 
 
-def trials(arguments: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
+def trials(arguments: argparse.Namespace, seed: int) -> list[tuple[str, dict[str, Any]]]:
     """Every combination that was asked for: the text's source and the settings, which hold its name alone."""
     made = []
-    for text, seconds, hidden, dropout, scale, seed in itertools.product(
-        arguments.texts, arguments.seconds, arguments.hidden, arguments.dropout, arguments.rate, range(arguments.seeds)
+    for text, seconds, hidden, dropout, scale in itertools.product(
+        arguments.texts, arguments.seconds, arguments.hidden, arguments.dropout, arguments.rate
     ):
         shape = (arguments.cell, arguments.layers, hidden, arguments.batch, arguments.window)
         steps = round(seconds * speed_of(*shape) / (arguments.batch * arguments.window))
@@ -83,17 +88,33 @@ def trials(arguments: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     return made
 
 
+def among_the_best(settings: dict[str, Any], records: list[dict[str, Any]]) -> bool:
+    """Whether this combination's trials so far come close to the best of its text and time."""
+    rivals: dict[tuple[Any, ...], list[float]] = {}
+    for record in records:
+        if (record["text"], record["seconds"]) == (settings["text"], settings["seconds"]):
+            rivals.setdefault(tuple(record[name] for name in KEY[:-1]), []).append(record["nats"])
+    means = {key: statistics.mean(nats) for key, nats in rivals.items()}
+    return means[tuple(settings[name] for name in KEY[:-1])] <= min(means.values()) + CLOSE
+
+
 def table(records: list[dict[str, Any]]) -> str:
-    """All trials, by text and time, the best first."""
-    lines = [describe(), "trials of `python -m benchmarks.sizes`, nats per character of held-out text", ""]
-    lines.append(f"{'text':20} {'seconds':>7} {'network':16} {'batch':>7} {'rate':>7} {'dropout':>7} {'steps':>6} "
-                 f"{'seed':>4} {'nats':>7}  more options")  # fmt: skip
-    for record in sorted(records, key=lambda record: (record["text"], record["seconds"], record["nats"])):
-        network = f"{record['cell']} {record['layers']}x{record['hidden']}"
+    """All trials by text and time, those that differ in nothing but the seed in one row, the best first."""
+    alike: dict[tuple[Any, ...], list[float]] = {}
+    for record in sorted(records, key=lambda record: record["seed"]):
+        alike.setdefault((record["seconds"], *(record[name] for name in KEY[:-1])), []).append(record["nats"])
+    rows = [(dict(zip(("seconds", *KEY), key, strict=False)), nats) for key, nats in alike.items()]
+    rows.sort(key=lambda row: (row[0]["text"], row[0]["seconds"], statistics.mean(row[1])))
+    lines = [describe(), "trials of `python -m benchmarks.sizes`: mean nats per character of held-out text", ""]
+    lines.append(f"{'text':20} {'seconds':>7} {'network':16} {'batch':>7} {'rate':>8} {'dropout':>7} {'steps':>6} "
+                 f"{'nats':>7}  {'of each seed':23} more options")  # fmt: skip
+    for settings, nats in rows:
+        network = f"{settings['cell']} {settings['layers']}x{settings['hidden']}"
         lines.append(
-            f"{record['text']:20} {record['seconds']:7g} {network:16} "
-            f"{record['batch']:>3}x{record['window']:<3} {record['rate']:7g} {record['dropout']:7g} "
-            f"{record['steps']:6} {record['seed']:4} {record['nats']:7.4f}  {record['extra']}".rstrip()
+            f"{settings['text']:20} {settings['seconds']:7g} {network:16} "
+            f"{settings['batch']:>3}x{settings['window']:<3} {settings['rate']:8g} {settings['dropout']:7g} "
+            f"{settings['steps']:6} {statistics.mean(nats):7.4f}  {' '.join(f'{value:.4f}' for value in nats):23} "
+            f"{settings['extra']}".rstrip()
         )
     return "\n".join(lines)
 
@@ -111,15 +132,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--window", type=int, default=WINDOW)
     parser.add_argument("--extra", default="", help="further options for `charrnn train`")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="further ones for what comes close to the best alone")
     arguments = parser.parse_args()
+    use_every_core()
     records = kept_trials(TRIALS)
     done = {tuple(record[name] for name in KEY) for record in records}
-    for source, settings in trials(arguments):
-        if tuple(settings[name] for name in KEY) in done:
-            continue
-        records.append({**settings, "nats": round(trial(source, settings), 4)})
-        keep_trial(TRIALS, records[-1])
+    for seed in range(arguments.seeds):
+        for source, settings in trials(arguments, seed):
+            if tuple(settings[name] for name in KEY) in done or (seed and not among_the_best(settings, records)):
+                continue
+            records.append({**settings, "nats": round(trial(source, settings), 4)})
+            keep_trial(TRIALS, records[-1])
     write_result("sizes.txt", table(records))
 
 

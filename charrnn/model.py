@@ -10,7 +10,7 @@ import numpy as np
 
 from charrnn.checkpoint import find_run, load_weights
 from charrnn.config import RunConfig
-from charrnn.generation.decode import prepare
+from charrnn.generation.decode import Beginning, prepare
 from charrnn.nn.network import Network
 from charrnn.parts import part_of
 from charrnn.reader import Reader
@@ -71,13 +71,19 @@ class Model:
         """The `n` continuations of the highest mean log-probability that a beam search of that width finds."""
         return self.sampler.beam(prompt, width, n, options)
 
-    def stream(self, prompt: str = "", stop: Stops = None, row: int = 0, **options: Any) -> Stream:
+    def read(self, prompt: str, after: Beginning | None = None) -> Beginning:
+        """Read a prompt, for `stream` to go on from. What the prompt begins with may have been read before: `after`."""
+        return self.sampler.read(prompt, after)
+
+    def stream(
+        self, prompt: str = "", stop: Stops = None, row: int = 0, after: Beginning | None = None, **options: Any
+    ) -> Stream:
         """Draw one text piece by piece; together they are `sample`'s text.
 
         What may be the beginning of a stop is held back until it is known not to be. After the last piece, the
-        stream's `ended` says why the text ended.
+        stream's `ended` says why the text ended. What the prompt begins with is not read again where `after` is it.
         """
-        return self.sampler.stream(prompt, row, {**options, "stop": stop})
+        return self.sampler.stream(prompt, row, {**options, "stop": stop}, after)
 
     def complete(self, prompt: str, **options: Any) -> str:
         """The prompt with the model's continuation."""

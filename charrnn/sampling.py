@@ -10,9 +10,9 @@ import numpy as np
 
 from charrnn.config import WIDEST_BEAM, ModelConfig, SampleConfig, from_options
 from charrnn.errors import ConfigError
-from charrnn.generation import beam
+from charrnn.generation import beam, decode
 from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty, Stop
-from charrnn.generation.decode import Prepared
+from charrnn.generation.decode import Beginning, Prepared
 from charrnn.generation.filters import Filter, Forbid, Greedy, MinP, Temperature, TopK, TopP
 from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.text import automaton
@@ -59,10 +59,14 @@ class Sampler:
         drawn = whole(self._pieces(prompt, config, seed, n, first), first)
         return (self._sample(piece, prompt, config.stop, seed) for piece in drawn)
 
-    def stream(self, prompt: str, row: int, options: dict[str, Any]) -> "Stream":
+    def read(self, prompt: str, after: Beginning | None = None) -> Beginning:
+        """Read a prompt; of one that begins with what was read before the rest alone."""
+        return decode.read(self.prepared, self.vocabulary.encode(prompt), self.precision, after)
+
+    def stream(self, prompt: str, row: int, options: dict[str, Any], after: Beginning | None = None) -> "Stream":
         """Draw text number `row` piece by piece. Raises ConfigError at once."""
         config, seed = sample_config(options)
-        return Stream(self._pieces(prompt, config, seed, 1, row), self.vocabulary, config.stop)
+        return Stream(self._pieces(prompt, config, seed, 1, row, after), self.vocabulary, config.stop)
 
     def beam(self, prompt: str, width: int, n: int, options: dict[str, Any]) -> list[Sample]:
         """The `n` best continuations that a search of that width finds, by their mean log-probability a character."""
@@ -84,7 +88,9 @@ class Sampler:
         best = [self._sample(_as_piece(row, one), prompt, (), None) for row, one in enumerate(found[:n])]
         return best or [self._sample(Piece(0, ids[:0], np.zeros(0), "length"), prompt, (), None)][:n]
 
-    def _pieces(self, prompt: str, config: SampleConfig, seed: int, n: int, first: int) -> Iterator[Piece]:
+    def _pieces(
+        self, prompt: str, config: SampleConfig, seed: int, n: int, first: int, after: Beginning | None = None
+    ) -> Iterator[Piece]:
         return pieces(
             self.prepared,
             self.vocabulary.encode(prompt),
@@ -94,6 +100,7 @@ class Sampler:
             first=first,
             length=config.length,
             precision=self.precision,
+            after=after,
         )
 
     def _sample(self, piece: Piece, prompt: str, stops: Sequence[str], seed: int | None) -> Sample:

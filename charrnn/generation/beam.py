@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.generation.decode import Prepared, Rows, start
+from charrnn.generation.decode import Prepared, Rows, read, start
 from charrnn.generation.filters import Filter
 from charrnn.nn.arrays import Array
 from charrnn.text.vocabulary import EOS
@@ -55,7 +55,7 @@ def search(
     `filters` say what may follow; scores are the model's own log-probabilities. A continuation ends with
     EOS or at the length.
     """
-    beginning = start(prepared, prompt_ids, filters, precision)
+    beginning = start(prepared, read(prepared, prompt_ids, precision), filters)
     rows = jax.tree.map(lambda leaf: jnp.repeat(leaf, width, 0), beginning)
     totals = jnp.full(width, -jnp.inf).at[0].set(0.0)  # the beams start as one
     history: list[_Step] = []

@@ -64,6 +64,13 @@ class Rows(NamedTuple):
     ended: Array
 
 
+class Beginning(NamedTuple):
+    """A prompt that was read: its ids `[P]`, and the state before the last of them is the input, parts `[1, H]`."""
+
+    ids: np.ndarray
+    carry: Carry
+
+
 class Queue(NamedTuple):
     """What is still to be drawn.
 
@@ -137,15 +144,11 @@ def prepare(network: Network, precision: str) -> Prepared:
     return Prepared(rounded(network, storage), network.first_projections(precision).astype(storage))
 
 
-def start(prepared: Prepared, prompt_ids: np.ndarray, filters: Sequence[Filter], precision: str) -> Rows:
-    """One row, about to go on from a prompt `[P]`.
-
-    All but its last character are read here, once for all texts; the last is the input of the first
-    draw. An empty prompt is the start of a document.
-    """
-    prompt = np.asarray(prompt_ids, np.int32)
+def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -> Rows:
+    """One row, about to go on from a prompt. Its last character is the input of the first draw."""
+    prompt = beginning.ids
     row = Rows(
-        carry=_read(prepared, prompt, precision),
+        carry=beginning.carry,
         previous=_one(prompt[-1] if len(prompt) else EOS),
         fresh=_one(len(prompt) == 0, bool),
         memories=tuple(one.initial(prompt) for one in filters),
@@ -173,16 +176,22 @@ def queue_of(seed: int, first: int, limit: int, length: int, stride: int = 1) ->
     return Queue(jax.random.key(np.uint32(seed)), *numbers)
 
 
-def _read(prepared: Prepared, prompt: np.ndarray, precision: str) -> Carry:
-    """The state, parts `[1, H]`, before the prompt's last character is the input."""
-    carry = prepared.network.initial_carry(slots_for(1, precision))
+def read(prepared: Prepared, prompt_ids: np.ndarray, precision: str, after: Beginning | None = None) -> Beginning:
+    """Read all but the last of a prompt's ids `[P]`, once for all texts; an empty one is the start of a document.
+
+    What the prompt begins with may have been read before: then it is the rest alone that takes time.
+    """
+    prompt, rows = np.asarray(prompt_ids, np.int32), slots_for(1, precision)
+    if after is None or not np.array_equal(prompt[: len(after.ids)], after.ids):
+        after = Beginning(prompt[:0], prepared.network.initial_carry(1))
+    carry = jax.device_put(jax.tree.map(lambda part: np.repeat(np.asarray(part), rows, 0), after.carry))
     # Step t reads character t - 1; step 0 reads nothing, as at every start of a document.
-    read = np.concatenate([[EOS], prompt[:-1]]).astype(np.int32)
-    for begin in range(0, len(prompt), _PROMPT_WINDOW):
-        window = read[begin : begin + _PROMPT_WINDOW]
+    ids = np.concatenate([[EOS], prompt[:-1]]).astype(np.int32)
+    for begin in range(len(after.ids), len(prompt), _PROMPT_WINDOW):
+        window = ids[begin : begin + _PROMPT_WINDOW]
         padded = np.pad(window, (0, _PROMPT_WINDOW - len(window)))
         carry = _read_window(prepared, padded, np.int32(len(window)), np.bool_(begin == 0), carry, precision)
-    return jax.tree.map(lambda part: np.asarray(part)[:1], carry)
+    return Beginning(prompt, jax.tree.map(lambda part: np.asarray(part)[:1], carry))
 
 
 @partial(jax.jit, static_argnames="precision")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from charrnn.generation import decode
-from charrnn.generation.decode import Drawn, Prepared, Queue, Rows, block_for, lanes_for, slots_for
+from charrnn.generation.decode import Beginning, Drawn, Prepared, Queue, Rows, block_for, lanes_for, slots_for
 from charrnn.generation.filters import Filter
 from charrnn.nn.arrays import Array
 
@@ -41,15 +41,19 @@ def pieces(
     length: int,
     first: int = 0,
     precision: str = "float32",
+    after: Beginning | None = None,
 ) -> Iterator[Piece]:
-    """Draw texts number `first` to before `first + texts`, in pieces as they come, those of one text in order."""
+    """Draw texts number `first` to before `first + texts`, in pieces as they come, those of one text in order.
+
+    after: what was read before of what the prompt begins with.
+    """
     if not texts or not length:
         yield from (Piece(first + k, np.zeros(0, np.int32), np.zeros(0, np.float32), "length") for k in range(texts))
         return
     lanes, last = lanes_for(texts, precision), first + texts
     slots = slots_for(texts, precision)
     block = block_for(slots, prepared)
-    beginning = decode.start(prepared, prompt_ids, filters, precision)
+    beginning = decode.start(prepared, decode.read(prepared, prompt_ids, precision, after), filters)
     drawing = [
         _Lane.on(device, prepared, tuple(filters), beginning, slots, queue, precision, block)
         for device, queue in (

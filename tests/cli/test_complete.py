@@ -21,6 +21,7 @@ from charrnn.cli.complete.session import Session, Turn
 from charrnn.cli.complete.terminal import Terminal
 from charrnn.cli.glyphs import fitting
 from charrnn.errors import ConfigError
+from charrnn.generation import decode
 from charrnn.reader import Guess
 
 ONCE = Session().then(Turn("Once", " upon")).then(Turn(" a", " time."))
@@ -259,6 +260,23 @@ def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys
     assert terminal.session.text.startswith("a") or terminal.session.turns[-1].ended
     assert terminal.model is not letters and terminal.speed > 0
     assert terminal.bar(1.5)[:3] == ["lines", "temp 0", "1.50 bits/char typed"] and "chars/s" in terminal.bar(None)[2]
+
+
+def test_each_enter_reads_what_is_new_alone(letters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["/set temp 0", "/set length 5", "/set ignore_eos on", "ab", "cde", "/retry", "/undo", "/clear", "f"]
+    read, read_window = list[int](), decode._read_window
+
+    def counted(prepared: Any, ids: Any, count: Any, *rest: Any) -> Any:
+        read.append(int(count))
+        return read_window(prepared, ids, count, *rest)
+
+    monkeypatch.setattr(decode, "_read_window", counted)
+    with create_pipe_input() as pipe:
+        pipe.send_text("".join(f"{line}\r" for line in lines) + "\x04")
+        terminal = Terminal(letters, tmp_path, Session(), InMemoryHistory(), pipe, DummyOutput())
+        terminal.run()
+    assert read == [2, 5 + 3, 1]
+    assert terminal.session.text == letters.complete("f", temperature=0, length=5, ignore_eos=True)
 
 
 def test_as_a_person_runs_it(open_terminal: Callable[..., Any]) -> None:

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,18 @@ def test_an_interrupt_ends_cleanly(place: Path) -> None:
     rest, talk = process.communicate(timeout=60)
     assert (process.returncode, b"Traceback" in talk) == (130, False), talk
     assert (drawn + rest).endswith(b"\n")
+
+
+def test_as_a_person_runs_it(open_terminal: Callable[..., Any]) -> None:
+    terminal = open_terminal("sample", "letters", "--length", "1000000", "--ignore-eos", "--prompt", "abc")
+    terminal.expect(r"abc[a-f \r\n]{200}")  # as it is drawn: it would go on for long
+    terminal.send("\x03")
+    code, shown = terminal.leave()
+    assert code == 130 and "Traceback" not in shown and shown.endswith("\r\n") and len(shown) < 500_000
+
+
+def test_several_texts_at_a_terminal(open_terminal: Callable[..., Any]) -> None:
+    options = ("--n", "40", "--length", "20", "--ignore-eos", "--seed", "1")
+    code, shown = open_terminal("sample", "lines", *options).leave()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert code == 0 and len(re.findall(r"(?<=[\r\n])[a-f ]{20}(?=\r\n)", plain)) == 40, plain

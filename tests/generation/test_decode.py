@@ -63,7 +63,7 @@ def state_by_steps(network: Network, prompt: np.ndarray) -> Any:
 def test_a_prompt_leaves_the_state_of_the_loop(lstm: Prepared, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_PROMPT_WINDOW", 256)
     prompt = np.random.default_rng(length).integers(2, V, length)
-    row = start(lstm, prompt, (), "float32")
+    row = start(lstm, decode.read(lstm, prompt, "float32"), ())
     expected = state_by_steps(lstm.network, prompt)
     for part, wanted in zip(jax.tree.leaves(row.carry), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(part, wanted, atol=1e-5)
@@ -72,10 +72,35 @@ def test_a_prompt_leaves_the_state_of_the_loop(lstm: Prepared, length: int, monk
         assert row.previous.tolist() == [prompt[-1]]
 
 
+@pytest.mark.as_drawn
+@pytest.mark.parametrize("before", [0, 1, 255, 256, 300, 599, 600])
+def test_a_prompt_that_was_begun_before_is_only_read_on(
+    lstm: Prepared, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "_PROMPT_WINDOW", 256)
+    prompt = np.random.default_rng(1).integers(2, V, 600)
+    whole, begun = decode.read(lstm, prompt, "float32"), decode.read(lstm, prompt[:before], "float32")
+    read, read_window = list[int](), decode._read_window
+    monkeypatch.setattr(
+        decode, "_read_window", lambda p, ids, count, *rest: read.append(count) or read_window(p, ids, count, *rest)
+    )
+    again = decode.read(lstm, prompt, "float32", begun)
+    assert sum(read) == len(prompt) - before
+    for part, wanted in zip(jax.tree.leaves(again), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(part, wanted)
+    other = np.concatenate([prompt[:300], [2], prompt[300:]])
+    for part, wanted in zip(
+        jax.tree.leaves(decode.read(lstm, other, "float32", whole)),
+        jax.tree.leaves(decode.read(lstm, other, "float32")),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(part, wanted)
+
+
 def test_a_long_prompt_compiles_once(lstm: Prepared) -> None:
     before = decode._read_window._cache_size()
     for length in (1, 100, 5000, 20_000):
-        start(lstm, np.full(length, 2, np.uint8), (), "float32")
+        decode.read(lstm, np.full(length, 2, np.uint8), "float32")
     assert decode._read_window._cache_size() <= before + 1
 
 
@@ -164,7 +189,7 @@ def test_a_network_draws_the_exact_frequencies(lstm: Prepared, prompt: list[int]
     filters = (Forbid((1,)), Temperature(0.8), TopP(0.9))
 
     def logits_after(text: list[int]) -> np.ndarray:
-        row = start(lstm, np.array(text, int), (), "float32")
+        row = start(lstm, decode.read(lstm, np.array(text, int), "float32"), ())
         return np.asarray(step(lstm.network, lstm.table, row.previous, row.fresh, row.carry)[0])[0]
 
     drawn = texts_of(lstm, np.array(prompt, int), filters, texts=4096, length=2)
@@ -260,7 +285,7 @@ def test_seeds_and_numbers_draw_different_texts(lstm: Prepared) -> None:
 def test_no_temperature_always_takes_the_likeliest(lstm: Prepared, filters: tuple[Filter, ...]) -> None:
     one, other = texts_of(lstm, filters=filters, texts=2)
     np.testing.assert_array_equal(one.ids, other.ids)
-    row, network = start(lstm, NOTHING, (), "float32"), lstm.network
+    row, network = start(lstm, decode.read(lstm, NOTHING, "float32"), ()), lstm.network
     previous, fresh, carry = row.previous, row.fresh, row.carry
     for drawn in one.ids:
         logits, carry = step(network, lstm.table, previous, fresh, carry)
@@ -306,7 +331,7 @@ def test_other_numbers_compile_nothing(lstm: Prepared) -> None:
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_lowers_for_accelerators(lstm: Prepared, platform: str, precision: str) -> None:
     filters = (Forbid((1,)), Temperature(0.8), TopK(3), TopP(0.9), MinP(0.01))
-    beginning = start(lstm, NOTHING, filters, precision)
+    beginning = start(lstm, decode.read(lstm, NOTHING, precision), filters)
     arguments = (beginning, free_rows(beginning, 4), queue_of(0, 0, 9, 20), np.int32(2))
 
     def run(begin: Any, rows: Any, queue: Any, blocks: Any) -> Any:

@@ -99,14 +99,14 @@ def _at_home(name: str) -> str:
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
-def draw(model: Any, session: Session, turn: Turn) -> tuple[Turn, float]:
+def draw(model: Any, session: Session, turn: Turn, beginning: Any = None) -> tuple[Turn, float]:
     """Write what was typed and the continuation, piece by piece; Ctrl-C stops the text only.
 
-    Returns the turn with what was drawn, and the characters a second. Raises ConfigError, before anything
-    is written, where the settings leave nothing to draw.
+    beginning: what the model has read of the text. Returns the turn with what was drawn, and the characters a
+    second. Raises ConfigError, before anything is written, where the settings leave nothing to draw.
     """
     warn_of_unknown(model, turn.typed)
-    stream = model.stream(session.text + turn.typed, row=turn.row, **session.settings)
+    stream = model.stream(session.text + turn.typed, row=turn.row, after=beginning, **session.settings)
     terminal = sys.stdout.isatty()
     click.echo(click.style(shown(turn.typed, terminal), bold=terminal) if turn.typed else "", nl=False)
     drawn, interrupted, pace = "", False, [(0, time.perf_counter())]

@@ -54,6 +54,7 @@ class Terminal:
     ):
         self.model, self.checkpoints, self.session = model, checkpoints, session
         self.speed, self._saved = 0.0, set[Path]()
+        self._beginning: Any = None
         self._history = history or FileHistory(str(usable_cache_folder() / "history"))
         self._input, self._output = input, output
         self._prompt = self._make_prompt()
@@ -117,7 +118,7 @@ class Terminal:
         model = carry_out(outcome, self.model, self.checkpoints)
         if model is not self.model:
             self._close()
-            self.model, self.speed = model, 0.0
+            self.model, self.speed, self._beginning = model, 0.0, None
             self._prompt = self._make_prompt()
         return True
 
@@ -143,7 +144,8 @@ class Terminal:
 
     def _draw(self, before: Session, turn: Turn) -> None:
         try:
-            turn, self.speed = draw(self.model, before, turn)
+            self._beginning = self.model.read(before.text + turn.typed, self._beginning)  # the new part of it alone
+            turn, self.speed = draw(self.model, before, turn, self._beginning)
         except CharrnnError as error:  # settings that this model or this text cannot do; the session goes on
             click.echo(str(error), err=True)
             return
