@@ -127,8 +127,8 @@ class Along(Filter):
         """From an automaton, for texts of `least` to `length` characters."""
         needed = [automaton.distances(_NEVER)]
         for _ in range(least):
-            needed.append(np.minimum(needed[-1][automaton.following].min(1) + 1, _NEVER))
-        table = np.stack(needed[::-1]).astype(np.int32)
+            needed.append(automaton.one_further(needed[-1], _NEVER))
+        table = np.stack(needed[::-1])
         return cls(automaton.following, automaton.accepting, table, automaton.start, length)
 
     @property

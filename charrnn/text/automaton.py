@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,11 +32,23 @@ class Automaton:
     accepting: np.ndarray
     start: int = 0
 
+    @cached_property
+    def _edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """The distinct states that follow each, one state's after another's, and where each state's begin."""
+        after = np.sort(self.following, 1)
+        distinct = np.diff(after, axis=1, prepend=-1) > 0
+        return after[distinct], np.cumsum(distinct.sum(1)) - distinct.sum(1)
+
+    def one_further(self, distances: np.ndarray, never: int) -> np.ndarray:
+        """How far each state is where a character must come before one of these distances `[S]`."""
+        states, begins = self._edges
+        return np.minimum(np.minimum.reduceat(distances[states], begins) + 1, never).astype(np.int32)
+
     def distances(self, never: int) -> np.ndarray:
         """How many characters each state is from an accepting one, `[S]` int32; `never` where none is reached."""
         distances = np.where(self.accepting, 0, never).astype(np.int32)
         while True:
-            nearer = np.minimum(distances, np.minimum(distances[self.following].min(1) + 1, never)).astype(np.int32)
+            nearer = np.minimum(distances, self.one_further(distances, never))
             if (nearer == distances).all():
                 return distances
             distances = nearer

@@ -117,7 +117,7 @@ def prepare(
     spool = cache / "piped"
     files: list[Path] = []
     try:
-        files = find_files(sources, spool)
+        files = find_files(sources, spool, encoding)
         style = resolve_style(documents, files, encoding, errors)
         before = _stamps(files)
         fingerprint = content_hash(files)

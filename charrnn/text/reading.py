@@ -17,20 +17,21 @@ from charrnn.errors import CorpusError, StorageError
 from charrnn.text.vocabulary import code_points
 
 BLOCK_BYTES = 1 << 21
+_HEAD_BYTES = 8192
 _ASCII_SUPERSETS = {"utf-8", "ascii", "iso8859-1", "cp1252"}
 
 
-def find_files(sources: Sequence[str | Path], spool_folder: Path) -> list[Path]:
+def find_files(sources: Sequence[str | Path], spool_folder: Path, encoding: str = "utf-8") -> list[Path]:
     """The regular files that the sources mean, in a fixed order.
 
-    A folder stands for the text files below it, sorted by path, hidden ones and those that look
-    binary left out. `-` is the standard input; it and any pipe are read into a file of
-    `spool_folder` first. Raises CorpusError for what does not exist, cannot be read or is no text.
+    A folder stands for the text files below it, sorted by path, hidden ones left out and those that look
+    binary, with a NUL character near their beginning. `-` is the standard input; it and any pipe are read
+    into a file of `spool_folder` first. Raises CorpusError for what does not exist, cannot be read or is no text.
     """
     files: list[Path] = []
     try:
         for source in sources:
-            files.extend(_files_of(source, spool_folder))
+            files.extend(_files_of(source, spool_folder, encoding))
     except BaseException:
         remove_spooled(files, spool_folder)
         raise
@@ -44,7 +45,7 @@ def remove_spooled(files: Sequence[Path], spool_folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _files_of(source: str | Path, spool_folder: Path) -> list[Path]:
+def _files_of(source: str | Path, spool_folder: Path, encoding: str) -> list[Path]:
     if str(source) == "-":
         return [_spool(sys.stdin.buffer, spool_folder)]
     path = Path(source)
@@ -53,7 +54,7 @@ def _files_of(source: str | Path, spool_folder: Path) -> list[Path]:
             raise CorpusError(f"{path}: a link to {path.readlink()}, which is not there")
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return _text_files_below(path)
+            return _text_files_below(path, encoding)
         if stat.S_ISFIFO(mode):
             with path.open("rb") as pipe:
                 return [_spool(pipe, spool_folder)]
@@ -84,7 +85,7 @@ def _spool(pipe: BinaryIO, folder: Path) -> Path:
     return Path(file.name)
 
 
-def _text_files_below(folder: Path) -> list[Path]:
+def _text_files_below(folder: Path, encoding: str) -> list[Path]:
     def refuse(error: OSError) -> None:  # a text that is left out unseen is another text
         raise error
 
@@ -92,17 +93,19 @@ def _text_files_below(folder: Path) -> list[Path]:
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
-    files = [
-        path for path in sorted(found) if path.is_file() and path.stat().st_size and b"\0" not in _head(path, 8192)
-    ]
+    files = [path for path in sorted(found) if path.is_file() and path.stat().st_size and _is_text(path, encoding)]
     if not files:
         raise CorpusError(f"{folder}: no text files in this folder; give a text file or a folder that holds some")
     return files
 
 
-def _head(path: Path, size: int) -> bytes:
+def _is_text(path: Path, encoding: str) -> bool:
     with path.open("rb") as file:
-        return file.read(size)
+        head = file.read(_HEAD_BYTES)
+    try:
+        return "\0" not in _decoder(encoding, "replace").decode(head)
+    except UnicodeError:  # not even its mark
+        return False
 
 
 def content_hash(files: Sequence[Path]) -> str:

@@ -155,6 +155,14 @@ def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:
     assert find_files([tmp_path / "b.txt", str(tmp_path / "sub")], tmp_path) == [tmp_path / "b.txt", tmp_path / "sub/c"]
 
 
+def test_a_folder_of_utf_16(tmp_path: Path) -> None:
+    for name, content in {"a": "plain".encode("utf-16"), "b": "no mark".encode("utf-16-le"),
+                          "c": "a\0b".encode("utf-16"), "d": "水".encode("utf-16")}.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    assert find_files([tmp_path], tmp_path, "utf-16") == [tmp_path / "a", tmp_path / "d"]
+    assert find_files([tmp_path], tmp_path, "utf-16-le") == [tmp_path / name for name in "abd"]
+
+
 def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "binary").write_bytes(b"\0")
