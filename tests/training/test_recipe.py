@@ -145,16 +145,23 @@ def test_what_is_given_counts_and_no_dropout_means_of_weights_too(given, dropout
     assert (model.dropout, model.weight_drop) == (dropout, weight_drop)
 
 
-def test_the_machine_is_measured_once(tmp_path, monkeypatch):
+def test_the_machine_s_best_is_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "usable_cache_folder", lambda: tmp_path)
     first = speed.speed_of_this_machine("float32")
     assert 0 < first.step < 1 and first.products > 1e6
-    monkeypatch.setattr(speed, "_speed_of_products", lambda precision: 1.0)
-    assert speed.speed_of_this_machine("float32") == first
-    assert speed.speed_of_this_machine("bfloat16").products == 1
+    for name in ("products", "step"):  # a busy machine, a little faster, much faster, busy again
+        known = speed.Speed(1.0, 1.0)
+        speed._write(tmp_path / "speed.json", {})
+        for factor, wanted in ((1.0, 1.0), (0.5, 1.0), (1.2, 1.0), (2.0, 2.0), (0.5, 2.0)):
+            now = dataclasses.replace(known, **{name: factor if name == "products" else 1 / factor})
+            monkeypatch.setattr(speed, "_speed_of_products", lambda precision, seconds, now=now: now.products)
+            monkeypatch.setattr(speed, "_time_of_a_step", lambda seconds, now=now: now.step)
+            wanted = dataclasses.replace(known, **{name: wanted if name == "products" else 1 / wanted})
+            assert speed.speed_of_this_machine("float32") == wanted
+    assert speed.speed_of_this_machine("bfloat16") == now
     (tmp_path / "speed.json").write_text("[")  # damaged: measured anew, and kept
-    assert speed.speed_of_this_machine("float32").products == 1
-    assert speed.speed_of_this_machine("float32").products == 1
+    assert speed.speed_of_this_machine("float32") == now
+    assert set(speed._read(tmp_path / "speed.json").values()) == {now}
 
 
 def test_wider_networks_train_more_slowly_and_a_step_has_its_cost():
