@@ -9,7 +9,15 @@ from charrnn.errors import ConfigError
 from charrnn.generation.dynamic import Rates
 from charrnn.model import Model
 from charrnn.scoring import protocols
-from charrnn.scoring.protocols import COLD_WINDOW, score_dynamic, score_stateful, score_windows, surprise
+from charrnn.scoring.figures import Score
+from charrnn.scoring.protocols import (
+    COLD_WINDOW,
+    batches_of,
+    score_dynamic,
+    score_stateful,
+    score_windows,
+    surprise,
+)
 from charrnn.scoring.text import ReadyText
 
 LETTERS = "".join(np.random.default_rng(0).choice(list("abcdef \n"), 1500))
@@ -53,13 +61,38 @@ def test_streams_by_size(letters: Model, size: int, streams: int) -> None:
     assert text.streams == streams
 
 
-def test_windows_start_cold_and_read_one_character_first(letters: Model, make_text: Callable[..., ReadyText]) -> None:
+def cold_nats(model: Model, content: str) -> float:
+    """What a window is, read by itself: its first character is only read."""
+    return (model.score(content).nats - model.score(content[0]).nats) / COLD_WINDOW
+
+
+@pytest.mark.parametrize("windows", [3, 130])  # one batch, and more: the state is not carried from one to the next
+def test_windows_start_cold_and_read_one_character_first(
+    letters: Model, make_text: Callable[..., ReadyText], windows: int
+) -> None:
     content = LETTERS[: COLD_WINDOW + 1]
-    text = make_text(letters, content)
-    score = score_windows(letters.network, text, 3, 0, "float32")  # there is one place for a window
-    first = letters.score(content[0]).nats
-    assert score.nats_per_character == pytest.approx((letters.score(content).nats - first) / COLD_WINDOW, rel=1e-5)
-    assert (score.error, score.windows) == (pytest.approx(0, abs=1e-7), 3)
+    score = score_windows(letters.network, make_text(letters, content), windows, 0, "float32")  # there is one place
+    assert score.nats_per_character == pytest.approx(cold_nats(letters, content), rel=1e-5)
+    assert (score.error, score.windows) == (pytest.approx(0, abs=1e-7), windows)
+
+
+def test_the_mean_of_windows_and_its_standard_error(letters: Model, make_text: Callable[..., ReadyText]) -> None:
+    score = score_windows(letters.network, make_text(letters, LETTERS), 9, 1, "float32")
+    starts = np.random.default_rng([1, 3]).integers(0, len(LETTERS) - COLD_WINDOW, 9)
+    each = [cold_nats(letters, LETTERS[start : start + COLD_WINDOW + 1]) for start in starts]
+    assert score.nats_per_character == pytest.approx(np.mean(each), rel=1e-5)
+    assert score.error == pytest.approx(np.std(each, ddof=1) / 3, rel=1e-3)
+
+
+def test_streams_begin_early(letters: Model, make_text: Callable[..., ReadyText]) -> None:
+    text = make_text(letters, LETTERS)
+    assert [batches_of(text, streams).overlap for streams in (1, 2, 16)] == [0, 512, 512]
+
+
+def test_figures_of_a_score() -> None:
+    score = Score(12 * np.log(2), characters=3, unknown=0, ends=1, bytes=8)
+    assert (score.bits, score.bits_per_character, score.bits_per_byte) == pytest.approx((12, 3, 1.5))
+    assert score.perplexity == pytest.approx(8) and score.nats_per_character == pytest.approx(3 * np.log(2))
 
 
 def test_windows_depend_on_the_seed_alone(letters: Model, make_text: Callable[..., ReadyText]) -> None:
