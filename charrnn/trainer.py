@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from charrnn.checkpoint import Lock, RunFolder, check_name
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, from_options
@@ -285,6 +286,9 @@ def _prepare(
 ) -> tuple[Corpus, DataConfig, list[str]]:
     sources, documents = resolve_sources(corpus, data.documents)
     prepared = prepare(sources, documents=documents, encoding=data.encoding, errors=data.errors, progress=progress)
+    if prepared.style not in STYLES and np.diff(prepared.spans).sum() == prepared.characters:
+        styles = ", ".join(STYLES)
+        raise ConfigError(f"--documents {documents}: no style ({styles}), and as a separator it is not in the text")
     notes = []
     if documents == "auto":
         other = "line" if prepared.style == "file" else "file"

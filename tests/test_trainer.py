@@ -33,6 +33,13 @@ def test_a_reset_rate_that_does_nothing_is_told(tmp_path: Path, style: str, note
     assert any("--reset-rate does nothing here" in note for note in notes) == noted
 
 
+@pytest.mark.parametrize("style", ["lines", "\\n;\\n"])
+def test_a_separator_that_the_text_has_not_is_refused(tmp_path: Path, style: str) -> None:
+    (tmp_path / "text.txt").write_text("a line; and one\n" * 50, "utf-8")
+    with pytest.raises(ConfigError, match=r"no style \(file, line, paragraph\), and as a separator it is not in"):
+        start((str(tmp_path / "text.txt"),), checkpoints=tmp_path, documents=style, steps=1)
+
+
 def test_a_run_is_resumed_with_its_own_options_and_no_others(tmp_path: Path) -> None:
     begun(tmp_path, documents="\n\n", num_layers=2, residual=True, steps=1, run="own")
     same = {"documents": r"\n\n", "num_layers": 2, "residual": True, "precision": "auto", "size": "auto"}

@@ -32,12 +32,13 @@ from charrnn.config import SampleConfig, from_options
 def next_(prompt: str, run: str | None, checkpoints: Path, top: int, temperature: float, as_json: bool) -> None:
     """Show which characters may come next after PROMPT, as bars.
 
-    Without PROMPT: how a text may begin. With -: after the text on the standard input.
+    Without PROMPT: how a text may begin. With -: after the text on the standard input, but for the line break
+    that ends it.
     """
     from_options(SampleConfig, {"temperature": temperature})
     model = load_model(run, checkpoints)
     if prompt == "-":
-        prompt = read_prompt("-", "-")
+        prompt = read_prompt("-", "-").removesuffix("\n").removesuffix("\r")
     warn_of_unknown(model, prompt)
     guesses = model.reader().follow(prompt).characters(top, temperature)
     if as_json:

@@ -100,6 +100,8 @@ def read_prompt(file: str, name: str) -> str:
 
     Raises ConfigError, under that name, when it cannot be read or is no UTF-8.
     """
+    if file == "-" and sys.stdin.isatty():
+        click.echo("type or paste a text; Ctrl-D ends it", err=True)
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return data.decode("utf-8")

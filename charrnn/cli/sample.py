@@ -62,7 +62,12 @@ def _temperatures(context: click.Context, parameter: click.Parameter, value: str
 @click.option("--novelty", is_flag=True, help="Say what share of the texts' runs of 20 characters the corpus has.")
 @click.option("--logprobs", is_flag=True, help="A line for each character with its log-probability in nats.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a text, for programs.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write to a file; - is the standard output.",
+)
 @config_options(SampleConfig, leave_out=("temperature",))
 def sample(
     run: str | None,
@@ -98,6 +103,7 @@ def sample(
     for stop in settings.get("stop", ()):
         if model.unknown(stop):
             click.echo(f"warning: the model never draws {stop!r}, so --stop will not see it", err=True)
+    out = None if out == Path("-") else out
     terminal = out is None and sys.stdout.isatty()
     seen = out is None and not is_file(sys.stdout)  # what is piped may end on the same terminal
     with output_to(out) as output:
@@ -231,6 +237,8 @@ class Job:
             record["temperature"] = None
         if not self.logprobs:
             del record["log_probabilities"]
+        elif drawn.ended == "eos":
+            record["end_log_probability"] = _of_the_end(drawn)
         return record
 
     def talk(self) -> None:
@@ -265,8 +273,12 @@ def _listed(drawn: Any) -> str:
     """A line for each character: it in quotes, and its log-probability; the end of the text is an empty one."""
     pairs = list(zip(drawn.text, drawn.log_probabilities, strict=True))
     if drawn.ended == "eos":
-        pairs.append(("", drawn.log_probability - math.fsum(drawn.log_probabilities)))
+        pairs.append(("", _of_the_end(drawn)))
     return "".join(f"{json.dumps(character, ensure_ascii=False)}\t{nats:.4f}\n" for character, nats in pairs)
+
+
+def _of_the_end(drawn: Any) -> float:
+    return float(drawn.log_probability - math.fsum(drawn.log_probabilities))
 
 
 def _corpus_of(model: Any) -> Any:

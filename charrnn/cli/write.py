@@ -83,6 +83,7 @@ def write(run: str | None, checkpoints: Path, by: By, top: int, prompt: str, out
     that is typed goes into the text with Enter; Ctrl-Q before a digit types it. Backspace on an empty
     line (or Ctrl-Z) takes the last step back. Ctrl-D leaves, and the text goes to the standard output.
     """
+    out = None if out == Path("-") else out  # where the text goes anyway
     if not sys.stdin.isatty():
         raise ConfigError("charrnn write needs a terminal to type in; charrnn complete takes piped lines")
     if out is not None and out.is_file() and out.stat().st_size:

@@ -18,14 +18,15 @@ from charrnn.text.vocabulary import code_points
 
 BLOCK_BYTES = 1 << 21
 _HEAD_BYTES = 8192
+_OF_A_RUN = {"config.json", "vocabulary.json"}
 _ASCII_SUPERSETS = {"utf-8", "ascii", "iso8859-1", "cp1252"}
 
 
 def find_files(sources: Sequence[str | Path], spool_folder: Path, encoding: str = "utf-8") -> list[Path]:
     """The regular files that the sources mean, in a fixed order.
 
-    A folder stands for the text files below it, sorted by path, hidden ones left out and those that look
-    binary, with a NUL character near their beginning. `-` is the standard input; it and any pipe are read
+    A folder stands for the text files below it, sorted by path, but for hidden ones, those of runs, and those that
+    look binary, with a NUL character near their beginning. `-` is the standard input; it and any pipe are read
     into a file of `spool_folder` first. Raises CorpusError for what does not exist, cannot be read or is no text.
     """
     files: list[Path] = []
@@ -91,6 +92,9 @@ def _text_files_below(folder: Path, encoding: str) -> list[Path]:
 
     found = []
     for place, folders, names in os.walk(folder, onerror=refuse):
+        if set(names) >= _OF_A_RUN:
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
     files = [path for path in sorted(found) if path.is_file() and path.stat().st_size and _is_text(path, encoding)]

@@ -207,6 +207,8 @@ class _Loop:
             progress.best_nats, progress.best_step = nats, self.step
             self.saver.submit(partial(self.task.folder.save_weights, network, figures))
         self._write_event({"event": "validation", "best": best, **figures})
+        if self.step and self._save_due():  # before anybody takes a long look at it
+            self._save()
         yield Validated(self.step, self._epoch(), nats, temperature, best, progress.elapsed, network)
         if self._plateau.halvings > halvings:
             yield Slowed(self.step, self._rate(self.step))

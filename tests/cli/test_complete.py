@@ -138,6 +138,11 @@ def test_piped_lines_are_completed(charrnn: Callable[..., Result], letters: Any)
     assert "/save needs a terminal" in done.stderr
 
 
+def test_piped_lines_may_end_as_in_windows(charrnn: Callable[..., Result]) -> None:
+    options = ("complete", "letters", "--length", "10", "--seed", "1")
+    assert charrnn(*options, stdin=b"ab\r\n\r\ncd\r\n").stdout == charrnn(*options, stdin="ab\n\ncd\n").stdout
+
+
 def test_a_forecast_is_what_the_reader_expects(letters: Any) -> None:
     reader = letters.reader()
     _, answer = forecast(reader, Question("ab", "c"), lambda: False)

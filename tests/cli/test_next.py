@@ -26,7 +26,9 @@ def test_bars_are_shown_and_control_characters_named(charrnn: Callable[..., Resu
     assert any(line.startswith("↵ newline ") for line in lines) and any("␣ space " in line for line in lines)
     assert any("¶ end of text" in line for line in lines)
     assert len(charrnn("next").stdout.splitlines()) == 9  # how a text may begin; all that the model knows
-    assert charrnn("next", "-", stdin="a").stdout == charrnn("next", "a").stdout
+    for piped in ("a", "a\n", "a\r\n"):
+        assert charrnn("next", "-", stdin=piped).stdout == charrnn("next", "a").stdout
+    assert charrnn("next", "-", stdin="a\n\n").stdout == charrnn("next", "a\n").stdout != charrnn("next", "a").stdout
 
 
 def test_temperature_is_that_of_sample(charrnn: Callable[..., Result]) -> None:

@@ -128,6 +128,7 @@ def test_out_is_the_text_and_nothing_else(place: Path) -> None:
     assert not (place / "none.txt").exists()
     assert run(place, "--n", "0", "--out", str(place / "out.txt")).exit_code == 0
     assert (place / "out.txt").read_text("utf-8") == ""
+    assert run(place, "--n", "3", "--prompt", "\x1b", "--out", "-").stdout == expected
     refused = run(place, "--out", str(place / "none" / "out.txt"))
     assert refused.exit_code == 2 and "cannot be written" in refused.stderr
 
@@ -142,6 +143,9 @@ def test_logprobs_are_a_line_a_character(place: Path) -> None:
     assert ended["ended"] == "eos" and end.startswith('""\t')
     said = [float(line.split("\t")[1]) for line in run(place, "--logprobs", "--allow", "a").stdout.splitlines()]
     assert sum(said) == pytest.approx(ended["log_probability"], abs=1e-3)
+    (whole,) = drawn(place, "--logprobs", "--allow", "a")
+    parts = [*whole["log_probabilities"], whole["end_log_probability"]]
+    assert sum(parts) == pytest.approx(whole["log_probability"], abs=1e-5) and "end_log_probability" not in sample
 
 
 def test_a_beam(place: Path) -> None:

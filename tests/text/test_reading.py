@@ -155,6 +155,14 @@ def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:
     assert find_files([tmp_path / "b.txt", str(tmp_path / "sub")], tmp_path) == [tmp_path / "b.txt", tmp_path / "sub/c"]
 
 
+def test_runs_in_a_folder_are_no_texts(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "run" / "steps" / "5").mkdir(parents=True)
+    for name in ("a.txt", "config.json", "checkpoints/run/config.json", "checkpoints/run/vocabulary.json",
+                 "checkpoints/run/metrics.jsonl", "checkpoints/run/steps/5/progress.json"):  # fmt: skip
+        (tmp_path / name).write_text("{}")
+    assert find_files([tmp_path], tmp_path) == [tmp_path / "a.txt", tmp_path / "config.json"]
+
+
 def test_a_folder_of_utf_16(tmp_path: Path) -> None:
     for name, content in {"a": "plain".encode("utf-16"), "b": "no mark".encode("utf-16-le"),
                           "c": "a\0b".encode("utf-16"), "d": "水".encode("utf-16")}.items():  # fmt: skip

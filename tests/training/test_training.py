@@ -22,6 +22,7 @@ from charrnn.text.batches import Batch
 from charrnn.trainer import Sampled, start
 from charrnn.training import loop
 from charrnn.training.devices import _accelerator_has_bfloat16, _cpu_has_bfloat16, keep_compiled_programs
+from charrnn.training.events import Validated
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.progress import Progress
 from charrnn.training.step import StepSettings, initial_state, place, train_steps
@@ -49,6 +50,14 @@ def weights(job) -> dict:
 def curve(job) -> list:
     clock = {"elapsed", "characters_per_second"}
     return [{key: value for key, value in event.items() if key not in clock} for event in job.task.folder.metrics()]
+
+
+def test_a_step_is_saved_before_the_first_validation_is_told(text_file, tmp_path):
+    job = job_of(text_file, tmp_path)
+    for event in job.events():
+        if isinstance(event, Validated):
+            break
+    assert job.task.folder.steps() == [20]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

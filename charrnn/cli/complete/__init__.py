@@ -62,7 +62,7 @@ def complete_lines(model: Any, checkpoints: Path, session: Session, lines: Itera
     Nothing is kept of a line, so that there may be any number: what goes back to one needs a terminal.
     """
     for line in lines:
-        beginning = line.removesuffix("\n")
+        beginning = line.removesuffix("\n").removesuffix("\r")
         if needs_terminal(beginning):
             click.echo(f"{beginning.split()[0]} needs a terminal: here each line is a text of its own", err=True)
         elif is_command(beginning) and is_known_command(beginning):
