@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from charrnn.checkpoint import Lock, RunFolder, find_run, free_name, list_runs
+from charrnn.checkpoint.weights import WEIGHTS
 from charrnn.config import RunConfig
 from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError, StorageError
 from charrnn.text.vocabulary import Vocabulary
@@ -19,14 +20,20 @@ def candidates(corpus: tuple[str, ...], run: str | None, checkpoints: Path) -> l
 
 
 def unfinished_step(task: Task) -> int | None:
-    """The last saved step of a run of that very configuration, None where it is another's or finished."""
+    """The last saved step of a run of that very configuration, None where it is another's or finished.
+
+    None too where its saved steps are gone and its weights are there: beginning it anew would replace them.
+    """
     try:
         found = task.folder.config()
     except CheckpointError:
         return None
     if _what_it_learns(found) != _what_it_learns(task.config):
         return None
-    step, progress = task.folder.last_progress(Progress.from_json) or (0, Progress())
+    last = task.folder.last_progress(Progress.from_json)
+    if last is None and (task.folder.path / WEIGHTS).exists():
+        return None
+    step, progress = last or (0, Progress())
     return None if reason_to_end(task, step, progress) else step
 
 

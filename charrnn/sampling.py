@@ -72,6 +72,8 @@ class Sampler:
         """The `n` best continuations that a search of that width finds, by their mean log-probability a character."""
         if not 1 <= width <= WIDEST_BEAM:
             raise ConfigError(f"--beam must be from 1 to {WIDEST_BEAM:,}, not {width:,}")
+        if n < 0:
+            raise ConfigError(f"--n must be at least 0, not {n}")
         if n > width:
             raise ConfigError(f"--beam {width} finds at most {width} texts, not --n {n}")
         config, _ = sample_config({"temperature": 0.0, **options})

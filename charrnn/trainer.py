@@ -21,7 +21,7 @@ from charrnn.parts import split_as
 from charrnn.runs import candidates, check_writable, create_run, locked, run_to_continue, unfinished_step
 from charrnn.text.bundled import resolve_sources
 from charrnn.text.corpus import Corpus, find_prepared, prepare
-from charrnn.text.documents import STYLES, resolve_style
+from charrnn.text.documents import STYLES, resolve_style, written
 from charrnn.text.selection import vocabulary_of
 from charrnn.text.vocabulary import FIRST_CHARACTER, NO_CHARACTERS
 from charrnn.training import loop
@@ -259,7 +259,7 @@ def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
     """The run's configuration with a new budget or rhythm; nothing else may change."""
     given = {name: value for name, value in options.items() if value not in (None, "auto")}
     if "documents" in given:
-        given["documents"] = resolve_style(given["documents"], (), "utf-8", "strict")
+        given["documents"] = written(resolve_style(given["documents"], (), "utf-8", "strict"))
     for part in (config.data, config.model, config.training):
         for field in dataclasses.fields(part):
             if field.name in given and field.name not in CHANGEABLE and given[field.name] != getattr(part, field.name):
@@ -295,7 +295,7 @@ def _prepare(
         notes.append(f"each {prepared.style} is a document; --documents {other} (or paragraph) changes that")
     if prepared.carriage_returns:
         notes.append("the text has carriage returns (\\r); they are kept and learnt like any character")
-    data = dataclasses.replace(data, documents=prepared.style)
+    data = dataclasses.replace(data, documents=written(prepared.style))
     return prepared, resolve_val_fraction(data, prepared.characters), notes
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from charrnn import trainer
 from charrnn.errors import ConfigError
+from charrnn.parts import corpus_of
 from charrnn.trainer import Job, start
 from charrnn.training.speed import Speed
 
@@ -40,8 +41,18 @@ def test_a_separator_that_the_text_has_not_is_refused(tmp_path: Path, style: str
         start((str(tmp_path / "text.txt"),), checkpoints=tmp_path, documents=style, steps=1)
 
 
+def test_a_separator_with_a_backslash_is_the_same_when_resumed(tmp_path: Path) -> None:
+    text, options = tmp_path / "text.txt", {"hidden_size": 8, "seq_length": 8, "batch_size": 2, "steps": 1}
+    text.write_text("one two three\\newpage" * 30, "utf-8")
+    job = start((str(text),), run="run", checkpoints=tmp_path / "runs", documents=r"\\newpage", **options)
+    job.lock.release()
+    again = start((), run="run", checkpoints=tmp_path / "runs", resume=True, steps=2)
+    assert job.corpus.style == again.corpus.style == r"\newpage" and len(again.corpus.spans) == 30
+    assert len(corpus_of(again.task.config).spans) == 30
+
+
 def test_a_run_is_resumed_with_its_own_options_and_no_others(tmp_path: Path) -> None:
-    begun(tmp_path, documents="\n\n", num_layers=2, residual=True, steps=1, run="own")
+    begun(tmp_path, TEXT + "\n" + TEXT, documents="\n\n", num_layers=2, residual=True, steps=1, run="own")
     same = {"documents": r"\n\n", "num_layers": 2, "residual": True, "precision": "auto", "size": "auto"}
     start((), run="own", checkpoints=tmp_path / "runs", resume=True, **same).lock.release()  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"--documents is \\n\\n in this run and cannot change"):

@@ -43,7 +43,7 @@ def runs(checkpoints: Path, as_json: bool) -> None:
         bits = "-" if facts["bits_per_character"] is None else f"{facts['bits_per_character']:.3f}"
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["written"]))
         table.add_row(facts["run"], bits, facts["network"], f"{facts['steps']:,}", when, facts["corpus"])
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def _facts(folder: Any) -> dict[str, Any]:

@@ -53,7 +53,9 @@ class Commands(click.Group):
         except Exception as error:
             if not _out_of_memory(error):
                 raise
-            raise click.ClickException(f"not enough memory ({str(error).splitlines()[0][:200]})") from error
+            from charrnn.checkpoint.arrays import first_line
+
+            raise click.ClickException(f"not enough memory ({first_line(error)})") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

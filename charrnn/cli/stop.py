@@ -93,7 +93,8 @@ class StopRequest:
         self._tell.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._tell.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._heard)
+            if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` wants it to be ignored, or a shell does
+                self._before[number] = signal.signal(number, self._heard)
         threading.Thread(target=self._watch, daemon=True, name="charrnn-stop").start()
         return self
 

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, StorageError
 from charrnn.generation.dynamic import SEGMENT, Rates, dynamic_score
 from charrnn.generation.score import score, total
 from charrnn.nn.network import Network
@@ -20,6 +21,7 @@ COLD_WINDOW = 256
 _OVERLAP = 512
 _WINDOW, _WINDOW_OF_MANY = 512, 64
 _COLD_ROWS = 64
+_BLOCK = 1 << 20
 _DYNAMIC_WINDOW = 25 * SEGMENT
 
 
@@ -57,7 +59,7 @@ def surprise(
 ) -> np.ndarray:
     """The nats of every position, `[len(text)]` float32, on disk as long as the text is open."""
     batches = batches_of(text, streams)
-    nats = np.memmap(text.folder / "nats", np.float32, "w+", shape=(len(text),))
+    nats = _on_disk(text.folder / "nats", len(text))
     for window, part in enumerate(_passes(network, text, streams, precision, progress)):
         first = window * batches.seq_length - batches.overlap
         begin, end = max(first, 0), min(first + len(part), batches.stream_length)
@@ -67,6 +69,20 @@ def surprise(
             if here + begin < stop:
                 nats[here + begin : stop] = part[begin - first : stop - here - first, stream]
     return nats
+
+
+def _on_disk(file: Path, size: int) -> np.ndarray:
+    """Zeros `[size]` float32 in a file that has its room: where the disk is full, writing into a hole of it would kill.
+
+    Raises StorageError where there is no room.
+    """
+    try:
+        with file.open("wb") as opened:
+            for begin in range(0, size, _BLOCK):
+                np.zeros(min(_BLOCK, size - begin), np.float32).tofile(opened)
+    except OSError as error:
+        raise StorageError(f"{file.parent}: no room for {4 * size:,} bytes; name another folder in TMPDIR") from error
+    return np.memmap(file, np.float32, "r+", shape=(size,))
 
 
 def batches_of(text: ReadyText, streams: int) -> ValidationBatches:

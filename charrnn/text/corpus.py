@@ -148,8 +148,9 @@ def _stamps(files: Sequence[Path]) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
-def find_prepared(fingerprint: str, style: str, encoding: str, errors: str) -> Corpus | None:
+def find_prepared(fingerprint: str, documents: str, encoding: str, errors: str) -> Corpus | None:
     """The corpus of that content if it is still in the user's cache, else None."""
+    style = resolve_style(documents, (), encoding, errors)
     with contextlib.suppress(OSError, ValueError, KeyError):
         return Corpus.open(usable_cache_folder() / "corpora" / cache_key(fingerprint, style, encoding, errors))
     return None

@@ -31,6 +31,11 @@ def resolve_style(style: str, files: Sequence[Path], encoding: str, errors: str)
     return separator
 
 
+def written(style: str) -> str:
+    """A resolved style as a person would write it: `resolve_style` gives it back."""
+    return style.replace("\\", "\\\\")
+
+
 def _unescaped(separator: str) -> str:
     try:
         return codecs.decode(separator.encode("latin-1", "backslashreplace"), "unicode_escape")

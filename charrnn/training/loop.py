@@ -282,6 +282,7 @@ class _Loop:
         progress = replace(
             progress, elapsed=before.elapsed, best_nats=before.best_nats, best_step=before.best_step,
             health=replace(progress.health, skipped=before.health.skipped, times_back=times),
+            curve=replace(progress.curve, best=before.curve.best),
         )  # fmt: skip
         self._take(state, progress, saved=False)
         step = self.step
@@ -300,12 +301,13 @@ def _is_best(event: dict[str, Any], progress: Progress) -> bool:
     return event["event"] == "validation" and where == (progress.best_step, progress.best_nats)
 
 
-def _what_is_lost(folder: RunFolder, progress: Progress, saved: bool) -> Iterator[str]:
+def _told_of_what_is_lost(folder: RunFolder, progress: Progress, saved: bool) -> Iterator[str]:
     """Cut the metrics to what is trained again from here on, and tell what should be there and is not."""
     if not saved and folder.metrics():
         yield f"{folder.path}: it was stopped before its first save, or its steps were removed: it begins anew"
     if lost := folder.truncate_metrics(progress.metrics):
         yield f"{folder.metrics_path}: {lost:,} of its {progress.metrics:,} lines are missing or damaged"
+        progress.metrics -= lost
 
 
 def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -327,7 +329,7 @@ def run(task: Task, *, resume: bool, should_stop: Callable[[], bool] = lambda: F
     else:
         state, progress = task.first_state(), Progress(made_from=task.made_from)
     if resume:
-        warnings.extend(_what_is_lost(folder, progress, saved))
+        warnings.extend(_told_of_what_is_lost(folder, progress, saved))
     yield from map(Warned, warnings)
     loop = _Loop(task, state, progress, saved, should_stop)
     with closing(loop.saver):

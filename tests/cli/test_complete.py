@@ -77,6 +77,16 @@ def test_settings_that_are_none_are_refused(name: str, value: str, message: str)
         Session().with_setting(name, value)
 
 
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [("/set regex [a=]+", "regex", "[a=]+"), ("/set stop a=b", "stop", ("a=b",)), ("/set allow =+-", "allow", "=+-"),
+     ("/set forbid -", "forbid", "-"), ("/set temp=0.5", "temperature", 0.5), ("/set top_k = 3", "top_k", 3),
+     ("/set stop a b", "stop", ("a b",))],
+)  # fmt: skip
+def test_a_value_is_set_to_the_letter(line: str, field: str, value: Any) -> None:
+    assert obey(line, Session()).session.settings[field] == value
+
+
 def test_a_setting_can_be_given_back() -> None:
     session = Session().with_setting("seed", "7").with_setting("seed", "none")
     assert "seed" not in session.settings
@@ -247,7 +257,8 @@ def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys
     kept.write_text("mine", "utf-8")
     lines = ["/save early.txt", "/set temp 0", "/set length 5", "/set regex c+", "a", "/set regex none", "ab", "",
              "/undo", f"/save {story}", f"/save {story}", f"/save {kept}", "/retry", "/load lines", "/show",
-             "/load nosuch", f"/save {tmp_path}", "/set allow \N{SNOWMAN}", "a", "/set allow none", "/clear",
+             "/load nosuch", "/load ~nosuchuser", "/save ~nosuchuser/x",
+             f"/save {tmp_path}", "/set allow \N{SNOWMAN}", "a", "/set allow none", "/clear",
              "a"]  # fmt: skip
     with create_pipe_input() as pipe:
         pipe.send_text("".join(f"{line}\r" for line in lines) + "\x03\x04")
@@ -259,6 +270,7 @@ def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys
     assert first in output and letters.complete(first, temperature=0, length=5)[len(first) :] in output
     assert "no text that begins with the prompt matches 'c+'" in talk and "back to: ..." in talk
     assert "nothing to save yet" in talk and "kept.txt: there is a text already" in talk
+    assert talk.count("~nosuchuser") == 2 and talk.count("there is no such user") == 2
     assert "no run called nosuch" in talk and "cannot be written" in talk
     assert talk.count("--allow and --forbid leave no character") == 1  # it goes on
     assert re.search(r"length +5  \(set\)", talk)

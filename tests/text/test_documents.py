@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.text.corpus import Corpus
-from charrnn.text.documents import DocumentFinder, require_documents, resolve_style
+from charrnn.text.documents import DocumentFinder, require_documents, resolve_style, written
 from charrnn.text.vocabulary import code_points
 
 SEPARATORS = ["-", "--", "aba", "\n---\n", "a\n", "水", "\n\n"]
@@ -123,6 +123,11 @@ def test_auto_takes_lines_for_many_short_ones(tmp_path: Path, texts: list[str], 
 )
 def test_separators_may_be_written_with_escapes(tmp_path: Path, given_style: str, style: str) -> None:
     assert style_of(tmp_path, NAMES, style=given_style) == style
+
+
+@pytest.mark.parametrize("style", ["file", "---", "\n---\n", r"\newpage", r"a\\nb", "水\t\\"])
+def test_a_separator_that_is_written_down_is_read_again(style: str) -> None:
+    assert resolve_style(written(style), (), "utf-8", "strict") == style
 
 
 @pytest.mark.parametrize("style", ["", "\\\n", "\\", r"\x4", r"\N{no such name}"])

@@ -29,7 +29,7 @@ from charrnn.cli.options import (
     warn_of_unknown,
 )
 from charrnn.config import SampleConfig, from_options
-from charrnn.errors import CharrnnError
+from charrnn.errors import CharrnnError, ConfigError
 
 
 @click.command()
@@ -81,7 +81,7 @@ def carry_out(outcome: Outcome, model: Any, checkpoints: Path) -> Any:
     try:
         match outcome.deed:
             case "load":
-                model = load_model(_at_home(outcome.argument), checkpoints)
+                model = load_model(at_home(outcome.argument), checkpoints)
                 say = describe(model)
             case "help":
                 say = help_for(shutil.get_terminal_size().columns)
@@ -94,9 +94,15 @@ def carry_out(outcome: Outcome, model: Any, checkpoints: Path) -> Any:
     return model
 
 
-def _at_home(name: str) -> str:
-    """A name that begins with `~` as the path that it means."""
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+def at_home(name: str) -> str:
+    """A name that begins with `~` as the path that it means.
+
+    Raises ConfigError where it means none.
+    """
+    try:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError as error:
+        raise ConfigError(f"{name}: there is no such user") from error
 
 
 def draw(model: Any, session: Session, turn: Turn, beginning: Any = None) -> tuple[Turn, float]:

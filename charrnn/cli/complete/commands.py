@@ -1,5 +1,6 @@
 """The `/` commands of the prompt: what a line asks for, without doing it."""
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import Literal
@@ -106,14 +107,16 @@ def obey(line: str, session: Session) -> Outcome:
 
 
 def _set(argument: str, session: Session) -> Outcome:
-    name, _, value = argument.replace("=", " ", 1).partition(" ")
+    parts = re.fullmatch(r"([^\s=]*)(?:=\s*|\s+=\s+|\s+)?(.*)", argument, re.DOTALL)
+    assert parts is not None, "it matches any text"
+    name, value = parts.groups()
     try:
-        if not value.strip():
+        if not value:
             return Outcome(session, "\n".join(session.shown_settings(name)))
-        after = session.with_setting(name, value.strip())
+        after = session.with_setting(name, value)
     except ConfigError as error:
         return Outcome(session, str(error))
-    return Outcome(after, f"{name} is now {value.strip()}")
+    return Outcome(after, f"{name} is now {value}")
 
 
 def _standing(session: Session) -> str:

@@ -12,7 +12,7 @@ LENGTH = 400
 """Characters that the model goes on at most when no length is given."""
 
 _YES, _NO = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
-_UNSET = ("none", "default", "-")
+_UNSET = ("none", "default")
 
 
 @dataclass(frozen=True)

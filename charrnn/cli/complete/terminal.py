@@ -14,13 +14,13 @@ from prompt_toolkit.history import FileHistory, History
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
-from charrnn.cli.complete import carry_out, draw
+from charrnn.cli.complete import at_home, carry_out, draw
 from charrnn.cli.complete.commands import as_text, is_command, obey
 from charrnn.cli.complete.prompt import Prompt
 from charrnn.cli.complete.session import Session, Turn
 from charrnn.cli.options import describe
 from charrnn.config import SampleConfig
-from charrnn.errors import CharrnnError
+from charrnn.errors import CharrnnError, ConfigError
 from charrnn.text.corpus import usable_cache_folder
 
 
@@ -40,6 +40,15 @@ def keys_unseen() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
+class _History(FileHistory):
+    """What was typed before, in a file; where that cannot be written, for this session alone."""
+
+    def store_string(self, string: str) -> None:
+        """Keep a line."""
+        with suppress(OSError):
+            super().store_string(string)
+
+
 class Terminal:
     """A session at the prompt with a model."""
 
@@ -55,7 +64,7 @@ class Terminal:
         self.model, self.checkpoints, self.session = model, checkpoints, session
         self.speed, self._saved = 0.0, set[Path]()
         self._beginning: Any = None
-        self._history = history or FileHistory(str(usable_cache_folder() / "history"))
+        self._history = history or _History(str(usable_cache_folder() / "history"))
         self._input, self._output = input, output
         self._prompt = self._make_prompt()
 
@@ -113,7 +122,7 @@ class Terminal:
             self._retry()
             return True
         if outcome.deed == "save":
-            click.echo(self._save(Path(outcome.argument).expanduser()), err=True)
+            click.echo(self._save(outcome.argument), err=True)
             return True
         model = carry_out(outcome, self.model, self.checkpoints)
         if model is not self.model:
@@ -128,17 +137,22 @@ class Terminal:
         before, turn = retried
         self._draw(before, turn)
 
-    def _save(self, file: Path) -> str:
+    def _save(self, name: str) -> str:
         """Write all of the text, and say so; a file that this session did not write is left alone."""
         text = self.session.everything
         if not text:
             return "nothing to save yet"
         try:
+            file = Path(at_home(name))
             if file not in self._saved and file.is_file() and file.stat().st_size:
                 return f"{file}: there is a text already, which this would replace; give another name"
             file.write_text(text, "utf-8", errors="replace")
+        except ConfigError as error:
+            return str(error)
         except OSError as error:
-            return f"{file}: cannot be written ({error.strerror})"
+            return f"{name}: cannot be written ({error.strerror})"
+        except ValueError as error:  # a NUL in the name
+            return f"{name!r}: cannot be written ({error})"
         self._saved.add(file)
         return f"{file}: {len(text):,} characters"
 
