@@ -93,8 +93,9 @@ class StopRequest:
         self._tell.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._tell.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` wants it to be ignored, or a shell does
-                self._before[number] = signal.signal(number, self._heard)
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:  # as `nohup` wants it
+                continue
+            self._before[number] = signal.signal(number, self._heard)
         threading.Thread(target=self._watch, daemon=True, name="charrnn-stop").start()
         return self
 

@@ -6,16 +6,35 @@ import signal
 import sys
 import time
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
 from charrnn.cli.stop import Stopped, StopRequest, Talk, hear_interrupts, stop_when_terminated
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """A terminal that goes away is heeded, also where the tests run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_goes_away_is_ignored_under_nohup(heeded: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.requested()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)], ids=str
 )
-def test_the_first_signal_is_noted_where_there_is_something_to_save(number: signal.Signals, code: int) -> None:
+def test_the_first_signal_is_noted_where_there_is_something_to_save(
+    number: signal.Signals, code: int, heeded: None
+) -> None:
     before = signal.getsignal(number)
     with StopRequest() as stop:
         assert not stop.requested()

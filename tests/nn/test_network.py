@@ -228,6 +228,28 @@ def test_only_what_multiplies_the_state_is_dropped(cell):
     assert any((found[name] == 0).any() for name in kernels)
 
 
+def test_what_is_kept_of_the_weights_makes_up_for_what_is_dropped():
+    (layer,) = make("lstm", 1, 6).layers
+    ones = layer.weights._replace(kernels=jax.tree.map(jnp.ones_like, layer.weights.kernels))
+    (found,) = nw._drop_weights(ones, layer.cell.kernels(6, 8), 0.25, jax.random.key(0)).kernels.values()
+    assert set(np.unique(found)) == {np.float32(0), np.float32(256 / 192)}
+
+
+def test_every_layer_drops_units_and_weights(monkeypatch):
+    layers, (inputs, resets) = 3, window()
+    units, weights, drop_weights = list[float](), list[float](), nw._drop_weights
+    monkeypatch.setattr(nw, "drop", lambda values, rate, key, shape=None: units.append(rate) or values)
+    monkeypatch.setattr(nw, "_drop_weights", lambda *given: weights.append(given[2]) or drop_weights(*given))
+    dropped(make(layers=layers), inputs, resets, jax.random.key(0), Dropout(0.5, weights=0.25))
+    assert (weights, sorted(units)) == ([0.25] * layers, [0.25] * layers + [0.5] * layers)
+
+
+def test_the_gate_that_forgets_is_open_at_first():
+    for cell, gates in (("lstm", [0, 1, 0, 0]), ("gru", [0, 0, 0])):
+        (layer,) = make(cell).layers
+        np.testing.assert_array_equal(layer.bias[...], np.repeat(gates, 8))
+
+
 @pytest.mark.parametrize("cell", ["lstm", "mogrifier-lstm"])
 def test_dropped_weights_are_zeros_in_the_recurrent_matrices(cell):
     network, (inputs, resets) = make(cell, 1, 6), window()
