@@ -61,8 +61,8 @@ class Adder(NamedTuple):
     def __call__(self, inputs: Array) -> Array:
         resets = jnp.zeros(inputs.shape[:2], bool)
         state = self.layer.initial_state(inputs.shape[1], jnp.dtype("float32"))
-        projected = self.layer.project(inputs, "float32")
-        outputs, _ = recurrence.run(self.layer.cell, self.layer.weights, projected, state, resets, "float32")
+        blocks = self.layer.project_window(inputs, "float32")
+        outputs, _ = recurrence.run(self.layer.cell, self.layer.weights, blocks, state, resets, "float32")
         return outputs[-1] @ self.weights + self.bias
 
 

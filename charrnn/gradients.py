@@ -78,7 +78,7 @@ def _last_layer(network: Network, ids: Array, longest: int) -> tuple[Array, Stat
         below = hidden
         if index:
             projected = layer.project(below, "float32")
-        first, rest = projected[:-longest], projected[-longest:]
+        first, rest = (recurrence.blocks_of(layer.cell, part) for part in (projected[:-longest], projected[-longest:]))
         before, state = recurrence.run(layer.cell, layer.weights, first, state, resets[:-longest], "float32")
         after, _ = recurrence.run(layer.cell, layer.weights, rest, state, resets[-longest:], "float32")
         hidden = jnp.concatenate([before, after])

@@ -15,6 +15,9 @@ Array = jax.Array
 State = tuple[Array, ...]
 """A layer's state: the cell's parts, each `[B, H]`, the output `h` first."""
 
+Blocks = tuple[Array, ...]
+"""What makes one wide array side by side, such as the gates' parts of a product."""
+
 Carry = tuple[State, ...]
 """A network's state: one `State` a layer."""
 
@@ -54,6 +57,67 @@ def _dense_backward(precision: str, residuals: tuple[Array, Array], gradient: Ar
 
 
 dense.defvjp(_dense_forward, _dense_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def dense_blocks(inputs: Array, kernel: Array, bias: Array, count: int, precision: str) -> Blocks:
+    """`inputs [..., D]` times `kernel [D, F]` plus `bias [F]`, in `count` blocks of the type that feeds products.
+
+    One product a block, so that no more than one is in memory before it is rounded; the gradient's are whole.
+    """
+    storage, kernels = storage_type(precision, inputs.dtype), jnp.split(kernel, count, -1)
+    sums = (product(inputs, block, precision) for block in kernels)
+    biases = jnp.split(bias, count)
+    return tuple(add_bias(one, shift).astype(storage) for one, shift in zip(sums, biases, strict=True))
+
+
+def _dense_blocks_forward(
+    inputs: Array, kernel: Array, bias: Array, count: int, precision: str
+) -> tuple[Blocks, tuple[Array, Array, Array]]:
+    return dense_blocks(inputs, kernel, bias, count, precision), (inputs, kernel, bias)
+
+
+def _dense_blocks_backward(
+    count: int, precision: str, residuals: tuple[Array, Array, Array], gradients: Blocks
+) -> tuple[Array, Array, Array]:
+    inputs, kernel, bias = residuals
+    gradient = joined(gradients)
+    through, kernel_gradient = _dense_backward(precision, (inputs, kernel), gradient)
+    rows = gradient.reshape(-1, gradient.shape[-1])
+    return through, kernel_gradient, rows.astype(bias.dtype).sum(0)
+
+
+dense_blocks.defvjp(_dense_blocks_forward, _dense_blocks_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def look_up(table: Array, ids: Array, count: int) -> Blocks:
+    """Rows of a `[V, D]` table by id, in `count` blocks. The gradient is a product with a one-hot, not a scatter."""
+    bits = jnp.split(packed(table, table.dtype), count, -1)
+    return tuple(unpacked(block[ids], table.dtype) for block in bits)
+
+
+def _sum_type(array: Array) -> jnp.dtype:
+    return jnp.dtype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
+
+
+def _look_up_forward(table: Array, ids: Array, count: int) -> tuple[Blocks, tuple[Array, Array]]:
+    return look_up(table, ids, count), (table, ids)
+
+
+def _look_up_backward(count: int, residuals: tuple[Array, Array], gradients: Blocks) -> tuple[Array, None]:
+    (table, ids), gradient = residuals, joined(gradients)
+    rows, flat = table.shape[0], gradient.reshape(-1, gradient.shape[-1])
+    if rows > 2048:  # a one-hot as wide as a large alphabet costs more than the scatter it spares
+        sums = jnp.zeros(table.shape, _sum_type(table))
+        return sums.at[ids.reshape(-1)].add(flat.astype(sums.dtype)).astype(table.dtype), None
+    one_hot = jax.nn.one_hot(ids.reshape(-1), rows, dtype=flat.dtype, axis=0)
+    exactly = None if flat.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
+    sums = lax.dot_general(one_hot, flat, (((1,), (0,)), ((), ())), exactly, preferred_element_type=_sum_type(table))
+    return sums.astype(table.dtype), None
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 def kernel_gradient(inputs: Array, gradient: Array, precision: str) -> Array:
@@ -107,6 +171,11 @@ def packed(values: Array, storage: jnp.dtype) -> Array:
 def unpacked(values: Array, storage: jnp.dtype) -> Array:
     """What was `packed`, in the type `storage`."""
     return lax.bitcast_convert_type(values, jnp.bfloat16) if storage == jnp.bfloat16 else values
+
+
+def joined(blocks: Blocks) -> Array:
+    """The blocks as one array; as bits, since XLA's CPU compiler would join bfloat16 as float32."""
+    return unpacked(jnp.concatenate([packed(block, block.dtype) for block in blocks], -1), blocks[0].dtype)
 
 
 def sigmoid(x: Array) -> Array:

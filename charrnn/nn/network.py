@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 
 from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
-from charrnn.nn.arrays import Array, Carry, State, add_bias, dense, packed, storage_type, unpacked
+from charrnn.nn.arrays import Array, Blocks, Carry, State, add_bias, dense, dense_blocks, look_up, storage_type
 from charrnn.nn.cells import Kernel, make_cell
 from charrnn.nn.recurrence import Weights
 
@@ -68,6 +67,12 @@ class Layer(nnx.Module):
         if self.input_kernel is None:
             return inputs
         return add_bias(dense(inputs, self.input_kernel[...], precision), self.bias[...])
+
+    def project_window(self, inputs: Array, precision: str) -> Blocks:
+        """The same for a window, in the type that feeds products, a block `[..., H]` a gate."""
+        if self.input_kernel is None:
+            return (inputs.astype(storage_type(precision, inputs.dtype)),)
+        return dense_blocks(inputs, self.input_kernel[...], self.bias[...], self.cell.input_gates, precision)
 
     def initial_state(self, batch_size: int, dtype: jnp.dtype) -> State:
         """Zeros, parts `[B, H]`."""
@@ -140,19 +145,19 @@ class Network(nnx.Module):
         storage = storage_type(precision, self.head_kernel.dtype)
         # What a reset reads is one row more, whose gradient comes with the others' (a `where` cost a tenth of a step).
         table = jnp.concatenate([self.first_projections(precision), self._start()[None]]).astype(storage)
-        projected = look_up(table, jnp.where(resets, table.shape[0] - 1, inputs))
+        blocks = look_up(table, jnp.where(resets, table.shape[0] - 1, inputs), self.layers[0].cell.input_gates or 1)
         if key is None:
             dropout, key = NO_DROPOUT, jax.random.key(0)
-        hidden, after = projected, []
+        hidden, after = blocks[0], []
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
             below = hidden
             if index:
-                projected = layer.project(below, precision).astype(storage)
+                blocks = layer.project_window(below, precision)
             weights = layer.weights
             if dropout.weights:
-                kernels = layer.cell.kernels(projected.shape[-1], layer.hidden_size)
+                kernels = layer.cell.kernels(blocks[0].shape[-1], layer.hidden_size)
                 weights = _drop_weights(weights, kernels, dropout.weights, jax.random.fold_in(key, 2 * index + 1))
-            hidden, state = recurrence.run(layer.cell, weights, projected, state, resets, precision)
+            hidden, state = recurrence.run(layer.cell, weights, blocks, state, resets, precision)
             after.append(state)
             if self.residual and index:
                 hidden = hidden + below
@@ -192,35 +197,6 @@ def create(config: ModelConfig, vocabulary_size: int, seed: int) -> Network:
 def _created(config: ModelConfig, vocabulary_size: int, seed: Array) -> Network:
     """All at once: made one by one, forty small programs took a second longer to compile."""
     return Network(config, vocabulary_size, nnx.Rngs(jax.random.key(seed)))
-
-
-@jax.custom_vjp
-def look_up(table: Array, ids: Array) -> Array:
-    """Rows of a `[V, D]` table by id. The gradient is a product with a one-hot, not a scatter."""
-    return unpacked(packed(table, table.dtype)[ids], table.dtype)
-
-
-def _sum_type(array: Array) -> jnp.dtype:
-    return jnp.dtype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
-
-
-def _look_up_forward(table: Array, ids: Array) -> tuple[Array, tuple[Array, Array]]:
-    return look_up(table, ids), (table, ids)
-
-
-def _look_up_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, None]:
-    table, ids = residuals
-    rows, flat = table.shape[0], gradient.reshape(-1, gradient.shape[-1])
-    if rows > 2048:  # a one-hot as wide as a large alphabet costs more than the scatter it spares
-        sums = jnp.zeros(table.shape, _sum_type(table))
-        return sums.at[ids.reshape(-1)].add(flat.astype(sums.dtype)).astype(table.dtype), None
-    one_hot = jax.nn.one_hot(ids.reshape(-1), rows, dtype=flat.dtype, axis=0)
-    exactly = None if flat.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
-    sums = lax.dot_general(one_hot, flat, (((1,), (0,)), ((), ())), exactly, preferred_element_type=_sum_type(table))
-    return sums.astype(table.dtype), None
-
-
-look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 def drop(values: Array, rate: float, key: Array, shape: tuple[int, ...] | None = None) -> Array:

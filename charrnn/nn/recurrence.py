@@ -5,8 +5,12 @@ after it: the backward scan emits only the gradients of the products' results (a
 would add into the weights' gradient at every step). The forward scan keeps those results, rounded as
 the precision says, and the states; the backward scan replays a step from them, without its products,
 and differentiates that.
+
+What a scan reads comes in blocks, an array a gate: a slice of a slice, at a time that the loop counts, is
+read anew for every number, and XLA's CPU compiler makes no vector instructions of such a loop.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,11 +18,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from charrnn.nn.arrays import Array, State, in_memory, kernel_gradient, packed, product, storage_type, unpacked
+from charrnn.nn.arrays import (
+    Array,
+    Blocks,
+    State,
+    in_memory,
+    joined,
+    kernel_gradient,
+    packed,
+    product,
+    storage_type,
+    unpacked,
+)
 from charrnn.nn.cells import Cell, Kernel, LinearCell
 from charrnn.nn.linear import linear_scan
-
-Blocks = tuple[Array, ...]
 
 _LONGEST_SUM = 1024
 """XLA's CPU product of few rows in bfloat16 takes twice as long when more terms than this make one sum."""
@@ -37,8 +50,19 @@ def step(cell: Cell, weights: Weights, inputs: Array, state: State, precision: s
     inputs: the input's product with its bias `[B, input_gates * H]`, or the input itself `[B, E]`
     where the cell has no input gates. Returns the new state and each kernel's result, blocks `[B, H]`.
     """
-    kernels, results = _kernels(cell, inputs, state), dict[str, Blocks]()
-    added, x = _shares(cell, kernels, inputs.astype(state[0].dtype), state)
+    return _step(cell, weights, blocks_of(cell, inputs), state, precision)
+
+
+def blocks_of(cell: Cell, inputs: Array) -> Blocks:
+    """Inputs as `step` has them: a block `[..., H]` a gate, or the input itself where the cell has no input gates."""
+    return tuple(jnp.split(inputs, cell.input_gates or 1, -1))
+
+
+def _step(
+    cell: Cell, weights: Weights, inputs: Blocks, state: State, precision: str
+) -> tuple[State, dict[str, Blocks]]:
+    kernels, results = _kernels(cell, inputs[0], state), dict[str, Blocks]()
+    added, x = _shares(kernels, tuple(block.astype(state[0].dtype) for block in inputs))
 
     def multiply(name: str, operand: Array) -> Blocks:
         blocks = _split(product(operand, weights.kernels[name], kernels[name].precision(precision)), kernels[name])
@@ -46,16 +70,16 @@ def step(cell: Cell, weights: Weights, inputs: Array, state: State, precision: s
         results[name] = seen + blocks[len(seen) :]
         return results[name]
 
-    return cell.step(multiply, x, _by_row(weights.vectors, inputs), state), results
+    return cell.step(multiply, x, _by_row(weights.vectors, inputs[0]), state), results
 
 
 def run(
-    cell: Cell, weights: Weights, inputs: Array, state: State, resets: Array, precision: str
+    cell: Cell, weights: Weights, inputs: Blocks, state: State, resets: Array, precision: str
 ) -> tuple[Array, State]:
     """Run a cell over a window.
 
-    inputs: `[T, B, input_gates * H]` or `[T, B, E]`, as for `step`. state: before the window, parts
-    `[B, H]`. resets: `[T, B]` bool, where the state is set to zero before the step. Returns the
+    inputs: as `blocks_of` gives them, `[T, B, H]` each, or one `[T, B, E]`. state: before the window,
+    parts `[B, H]`. resets: `[T, B]` bool, where the state is set to zero before the step. Returns the
     outputs `[T, B, H]` and the state after the window.
     """
     if isinstance(cell, LinearCell):
@@ -63,32 +87,34 @@ def run(
     return _run(cell, precision, weights, inputs, state, resets)
 
 
-def _run_linear(cell: LinearCell, inputs: Array, state: State, resets: Array) -> tuple[Array, State]:
+def _run_linear(cell: LinearCell, inputs: Blocks, state: State, resets: Array) -> tuple[Array, State]:
     (h,) = state
-    kept, added = cell.coefficients(tuple(jnp.split(inputs.astype(h.dtype), cell.input_gates, -1)))
+    kept, added = cell.coefficients(tuple(block.astype(h.dtype) for block in inputs))
     outputs = linear_scan(jnp.where(resets[..., None], jnp.zeros((), h.dtype), kept), added, h)
     return outputs, (outputs[-1],)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(
-    cell: Cell, precision: str, weights: Weights, inputs: Array, state: State, resets: Array
+    cell: Cell, precision: str, weights: Weights, inputs: Blocks, state: State, resets: Array
 ) -> tuple[Array, State]:
     return _forward(cell, precision, weights, inputs, state, resets)[0]
 
 
 def _forward(
-    cell: Cell, precision: str, weights: Weights, inputs: Array, state: State, resets: Array
+    cell: Cell, precision: str, weights: Weights, inputs: Blocks, state: State, resets: Array
 ) -> tuple[tuple[Array, State], Any]:
-    kernels = _kernels(cell, inputs, state)
+    kernels, type_ = _kernels(cell, inputs[0], state), inputs[0].dtype
     rounded, types = _rounded(weights, kernels, precision), _types(weights, kernels, precision)
 
-    def body(state: State, here: tuple[Array, Array]) -> tuple[State, tuple]:
+    def body(state: State, here: tuple[Blocks, Array]) -> tuple[State, tuple]:
         bits, reset = here
-        state, results = step(cell, rounded, unpacked(bits, inputs.dtype), _reset(state, reset), precision)
+        x = tuple(unpacked(block, type_) for block in bits)
+        state, results = _step(cell, rounded, x, _reset(state, reset), precision)
         return state, (state, _keep(results, types))
 
-    final, (states, kept) = lax.scan(body, state, (packed(inputs, inputs.dtype), resets))
+    steps = (tuple(packed(block, type_) for block in inputs), resets)
+    final, (states, kept) = _scan(body, state, steps, like=inputs[0])
     return (states[0], final), (weights, inputs, state, resets, states, kept)
 
 
@@ -96,40 +122,47 @@ def _backward(cell: Cell, precision: str, residuals: Any, gradients: tuple[Array
     weights, inputs, initial, resets, states, kept = residuals
     output_gradients, final_gradient = gradients
     before = tuple(jnp.concatenate([first[None], rest[:-1]]) for first, rest in zip(initial, states, strict=True))
-    kernels = _kernels(cell, inputs, initial)
-    rounded, storage = _rounded(weights, kernels, precision), storage_type(precision, inputs.dtype)
+    kernels, type_ = _kernels(cell, inputs[0], initial), inputs[0].dtype
+    rounded, storage = _rounded(weights, kernels, precision), storage_type(precision, type_)
     types = _types(weights, kernels, precision)
-    shared = sum(sum(kernel.blocks[: kernel.inputs]) for kernel in kernels.values())
+    shared = sum(kernel.inputs for kernel in kernels.values())
     transposed = {name: in_memory(kernel.T) for name, kernel in rounded.kernels.items()}
 
     def body(carry: tuple[State, dict[str, Array]], here: tuple) -> tuple[tuple, tuple]:
         state_gradient, vector_gradients = carry
         bits, kept, before, output_gradient, reset = here
-        x = unpacked(bits, inputs.dtype)
+        x = tuple(unpacked(block, type_) for block in bits)
         results = _recall(kept, types, state_gradient[0].dtype)
         later = (state_gradient[0] + output_gradient, *state_gradient[1:])
         replay = partial(_replay, cell, transposed, precision)
-        vectors = _by_row(rounded.vectors, x)
+        vectors = _by_row(rounded.vectors, before[0])
         _, vjp, _ = jax.vjp(replay, results, x, vectors, _reset(before, reset), has_aux=True)
         result_gradients, input_gradient, more, gradient = vjp(later)
-        emitted = {name: packed(jnp.concatenate(blocks, -1), types[name]) for name, blocks in result_gradients.items()}
+        emitted = {
+            name: jnp.concatenate([packed(block, types[name]) for block in blocks], -1)
+            for name, blocks in result_gradients.items()
+        }
         vector_gradients = jax.tree.map(jnp.add, vector_gradients, more)
-        free = packed(input_gradient[..., shared:], storage)
+        free = tuple(packed(block, storage) for block in input_gradient[shared:])
         return (_reset(gradient, reset), vector_gradients), (emitted, free)
 
-    nothing = jax.tree.map(jnp.zeros_like, _by_row(weights.vectors, inputs[0]))
-    steps = (packed(inputs, inputs.dtype), kept, before, output_gradients, resets)
-    (initial_gradient, vector_gradients), (emitted, free) = lax.scan(
-        body, (final_gradient, nothing), steps, reverse=True
+    nothing = jax.tree.map(jnp.zeros_like, _by_row(weights.vectors, initial[0]))
+    steps = (tuple(packed(block, type_) for block in inputs), kept, before, output_gradients, resets)
+    (initial_gradient, vector_gradients), (emitted, free) = _scan(
+        body, (final_gradient, nothing), steps, like=output_gradients, reverse=True
     )
-    emitted = {name: unpacked(blocks, types[name]) for name, blocks in emitted.items()}
+    whole = {name: unpacked(bits, types[name]) for name, bits in emitted.items()}
     results = _recall(kept, types, initial[0].dtype)
-    kernel_gradients = _kernel_gradients(cell, weights, results, inputs, _reset(before, resets), emitted, precision)
-    widths = {name: sum(kernel.blocks[: kernel.inputs]) for name, kernel in kernels.items() if kernel.inputs}
-    added = [emitted[name][..., :width] for name, width in widths.items()]
-    input_gradient = jnp.concatenate([*added, unpacked(free, storage)], -1)
+    kernel_gradients = _kernel_gradients(cell, weights, results, inputs, _reset(before, resets), whole, precision)
+    added = [
+        unpacked(bits, types[name])
+        for name, kernel in kernels.items()
+        for bits in _split(emitted[name], kernel)[: kernel.inputs]
+    ]
+    input_gradients = (*added, *(unpacked(bits, storage) for bits in free))
     summed = {name: gradient.sum(0) for name, gradient in vector_gradients.items()}
-    return Weights(kernel_gradients, summed), input_gradient.astype(inputs.dtype), initial_gradient, None
+    weight_gradients = Weights(kernel_gradients, summed)
+    return weight_gradients, tuple(block.astype(type_) for block in input_gradients), initial_gradient, None
 
 
 _run.defvjp(_forward, _backward)
@@ -140,18 +173,18 @@ def _replay(
     transposed: dict[str, Array],
     precision: str,
     results: dict[str, Blocks],
-    inputs: Array,
+    inputs: Blocks,
     vectors: dict[str, Array],
     state: State,
 ) -> tuple[State, dict[str, Array]]:
     """A step whose products are known: the new state, and what each kernel was multiplied with."""
-    operands, shapes = dict[str, Array](), _kernels(cell, inputs, state)
+    operands, shapes = dict[str, Array](), _kernels(cell, inputs[0], state)
 
     def known(name: str, operand: Array) -> Blocks:
         operands[name] = operand
         return _known_product(shapes[name].precision(precision), operand, transposed[name], results[name])
 
-    _, x = _shares(cell, shapes, inputs.astype(state[0].dtype), state)
+    _, x = _shares(shapes, tuple(block.astype(state[0].dtype) for block in inputs))
     return cell.step(known, x, vectors, state), operands
 
 
@@ -168,7 +201,7 @@ def _known_product_backward(
     precision: str, residuals: tuple[Array, Array], gradients: Blocks
 ) -> tuple[Array, None, Blocks]:
     operand, transposed = residuals
-    gradient = jnp.concatenate(gradients, -1)
+    gradient = joined(tuple(block.astype(storage_type(precision, block.dtype)) for block in gradients))
     most = _LONGEST_SUM if precision == "bfloat16" else gradient.shape[-1]
     starts = range(0, gradient.shape[-1], most)
     first, *others = (product(gradient[:, k : k + most], transposed[k : k + most], precision) for k in starts)
@@ -181,21 +214,46 @@ _known_product.defvjp(
 )
 
 
+def _scan(
+    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, steps: Any, *, like: Array, reverse: bool = False
+) -> tuple[Any, Any]:
+    """`lax.scan`, whose outputs' buffers begin as numbers of `like [T, ...]`.
+
+    Those of `lax.scan` begin as zeros: XLA's CPU compiler makes one block of them when a program starts, keeps
+    it until the last loop, and copies it for every loop.
+    """
+    length, numbers = len(like), like.reshape(-1)
+
+    def at(t: Array) -> Any:
+        return jax.tree.map(lambda whole: lax.dynamic_index_in_dim(whole, t, 0, keepdims=False), steps)
+
+    def step(k: Array, loop: tuple[Any, Any]) -> tuple[Any, Any]:
+        t = length - 1 - k if reverse else k
+        carry, outputs = loop
+        carry, here = body(carry, at(t))
+        return carry, jax.tree.map(lambda whole, one: lax.dynamic_update_index_in_dim(whole, one, t, 0), outputs, here)
+
+    shapes, structure = jax.tree.flatten(jax.eval_shape(lambda carry: body(carry, at(jnp.int32(0)))[1], carry))
+    buffers = [jnp.broadcast_to(numbers[k].astype(one.dtype), (length, *one.shape)) for k, one in enumerate(shapes)]
+    return lax.fori_loop(0, length, step, (carry, jax.tree.unflatten(structure, buffers)))
+
+
 def _kernel_gradients(
     cell: Cell,
     weights: Weights,
     results: dict[str, Blocks],
-    inputs: Array,
+    inputs: Blocks,
     before: State,
     emitted: dict[str, Array],
     precision: str,
 ) -> dict[str, Array]:
     """The matrices' gradients over the whole window, one product each."""
     vectors = {
-        name: jnp.broadcast_to(vector, (*inputs.shape[:-1], *vector.shape)) for name, vector in weights.vectors.items()
+        name: jnp.broadcast_to(vector, (*before[0].shape[:-1], *vector.shape))
+        for name, vector in weights.vectors.items()
     }
     _, operands = _replay(cell, weights.kernels, precision, results, inputs, vectors, before)
-    gradients, kernels = {}, _kernels(cell, inputs, before)
+    gradients, kernels = {}, _kernels(cell, inputs[0], before)
     for name, kernel in weights.kernels.items():
         gradient = kernel_gradient(operands[name], emitted[name], kernels[name].precision(precision))
         gradients[name] = gradient.astype(kernel.dtype)
@@ -206,13 +264,9 @@ def _kernels(cell: Cell, inputs: Array, state: State) -> dict[str, Kernel]:
     return cell.kernels(inputs.shape[-1], state[0].shape[-1])
 
 
-def _shares(
-    cell: Cell, kernels: dict[str, Kernel], inputs: Array, state: State
-) -> tuple[dict[str, Blocks], tuple[Array, ...]]:
+def _shares(kernels: dict[str, Kernel], blocks: Blocks) -> tuple[dict[str, Blocks], tuple[Array, ...]]:
     """The inputs' blocks: those added to each kernel's product, and those the step is given."""
-    if not cell.input_gates:
-        return dict.fromkeys(kernels, ()), (inputs,)
-    blocks, added = tuple(jnp.split(inputs, cell.input_gates, -1)), {}
+    added = {}
     for name, kernel in kernels.items():
         added[name], blocks = blocks[: kernel.inputs], blocks[kernel.inputs :]
     return added, blocks
@@ -223,8 +277,8 @@ def _split(values: Array, kernel: Kernel) -> Blocks:
     return tuple(jnp.split(values, ends, -1))
 
 
-def _by_row(vectors: dict[str, Array], inputs: Array) -> dict[str, Array]:
-    return {name: jnp.broadcast_to(vector, (inputs.shape[0], *vector.shape)) for name, vector in vectors.items()}
+def _by_row(vectors: dict[str, Array], rows: Array) -> dict[str, Array]:
+    return {name: jnp.broadcast_to(vector, (rows.shape[0], *vector.shape)) for name, vector in vectors.items()}
 
 
 def _rounded(weights: Weights, kernels: dict[str, Kernel], precision: str) -> Weights:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -101,17 +102,16 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     """
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     key = jax.random.fold_in(key, lax.axis_index(ROWS))
-    targets = lax.psum((batch.targets >= 0).sum(), ROWS)
 
-    def loss_of(network: Network) -> tuple[Array, Carry]:
+    def nats_of(network: Network) -> tuple[Array, Carry]:
         logits, carry = network(
             batch.inputs, batch.resets, state.carry, precision=settings.precision, dropout=settings.dropout, key=key
         )
-        nats = negative_log_likelihood(logits, batch.targets).sum()
-        return nats / jnp.maximum(targets, 1).astype(nats.dtype), carry
+        return negative_log_likelihood(logits, batch.targets).sum(), carry
 
-    (loss, carry), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.network)
-    loss, gradients = lax.psum((loss, gradients), ROWS)
+    (nats, carry), gradients = jax.value_and_grad(nats_of, has_aux=True)(state.network)
+    nats, targets, gradients = _summed((nats, (batch.targets >= 0).sum().astype(nats.dtype), gradients))
+    loss, gradients = jax.tree.map(lambda total: total / jnp.maximum(targets, 1), (nats, gradients))
     updates, optimizer = settings.transformation().update(gradients, state.optimizer, state.network)
     network = jax.tree.map(lambda weight, update: weight - rate * update, state.network, updates)
     average = _averaged(state, network, settings.ema)
@@ -120,6 +120,12 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     taken = state._replace(network=network, optimizer=optimizer, carry=carry, average=average)
     after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), taken, state)
     return after._replace(step=state.step + 1), loss, norm
+
+
+def _summed(arrays: Any) -> Any:
+    """Sums over all devices, as one array: for each one of its own the devices would wait for each other."""
+    side_by_side, apart = ravel_pytree(arrays)
+    return apart(lax.psum(side_by_side, ROWS))
 
 
 def _averaged(state: TrainState, network: Network, ema: float) -> Network | None:

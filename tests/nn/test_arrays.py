@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charrnn.nn.arrays import dense
+from charrnn.nn.arrays import dense, dense_blocks
 
-
-@pytest.mark.parametrize(
+in_every_precision = pytest.mark.parametrize(
     ("precision", "dtype", "tolerance"),
     [("float64", "float64", 1e-13), ("float32", "float32", 1e-5), ("bfloat16", "float32", 1e-2)],
 )
+
+
+@in_every_precision
 def test_dense_is_a_product_and_so_is_its_gradient(precision, dtype, tolerance):
     random = np.random.default_rng(0)
     with jax.enable_x64(dtype == "float64"):
@@ -28,5 +30,28 @@ def test_dense_is_a_product_and_so_is_its_gradient(precision, dtype, tolerance):
         ours = both(partial(dense, precision=precision), inputs, kernel)
         plain = both(lambda inputs, kernel: jnp.einsum("tbd,df->tbf", inputs, kernel), inputs, kernel)
         for found, expected in zip(ours, plain, strict=True):
+            assert found.dtype == expected.dtype and found.shape == expected.shape
+            assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
+
+
+@in_every_precision
+def test_dense_blocks_are_the_product_with_its_bias_cut(precision, dtype, tolerance):
+    random = np.random.default_rng(1)
+    with jax.enable_x64(dtype == "float64"):
+        shapes = ((7, 3, 5), (5, 6), (6,), (7, 3, 6))
+        inputs, kernel, bias, weights = (jnp.asarray(random.normal(size=shape), dtype) for shape in shapes)
+
+        def blocks(inputs, kernel, bias):
+            found = dense_blocks(inputs, kernel, bias, 3, precision)
+            assert {block.dtype for block in found} == {jnp.dtype("bfloat16" if precision == "bfloat16" else dtype)}
+            return jnp.concatenate([block.astype(dtype) for block in found], -1)
+
+        def plain(inputs, kernel, bias):
+            return jnp.einsum("tbd,df->tbf", inputs, kernel) + jnp.broadcast_to(bias, weights.shape)
+
+        for found, expected in zip(
+            *([values, *back(weights)] for values, back in (jax.vjp(f, inputs, kernel, bias) for f in (blocks, plain))),
+            strict=True,
+        ):
             assert found.dtype == expected.dtype and found.shape == expected.shape
             assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)

@@ -13,8 +13,9 @@ from jax import export
 from charrnn.config import ModelConfig
 from charrnn.nn import network as nw
 from charrnn.nn import recurrence
+from charrnn.nn.arrays import look_up
 from charrnn.nn.cells import CELLS
-from charrnn.nn.network import Dropout, create, drop, look_up, named_arrays, with_arrays
+from charrnn.nn.network import Dropout, create, drop, named_arrays, with_arrays
 
 V, T, B = 11, 9, 4
 SHAPES = [("lstm", 1, 0), ("gru", 3, 6), *((cell, 2, 6) for cell in CELLS)]
@@ -76,8 +77,8 @@ def test_the_folded_input_is_the_product_with_a_vector(cell, layers, embedding):
         vectors = jnp.eye(V) if network.embedding is None else network.embedding[...]
         hidden = jnp.where(resets[..., None], 0.0, vectors[inputs])  # a document starts from the zero vector
         for layer, state in zip(network.layers, network.initial_carry(B), strict=True):
-            projected = layer.project(hidden, "float32")
-            hidden, _ = recurrence.run(layer.cell, layer.weights, projected, state, resets, "float32")
+            blocks = layer.project_window(hidden, "float32")
+            hidden, _ = recurrence.run(layer.cell, layer.weights, blocks, state, resets, "float32")
         return network.head(hidden, "float32")
 
     np.testing.assert_allclose(run(network, inputs, resets)[0], unfolded(network), rtol=2e-4, atol=2e-5)
@@ -115,16 +116,24 @@ def test_a_reset_hides_the_character_before(cell, layers, embedding):
     np.testing.assert_array_equal(run(network, inputs, resets)[0], run(network, other, resets)[0])
 
 
+def rows_by(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """`look_up` of a table with six columns, in three blocks, side by side again."""
+    blocks = look_up(table, ids, 3)
+    assert [block.shape for block in blocks] == [(*ids.shape, 2)] * 3
+    return jnp.concatenate(blocks, -1)
+
+
 @pytest.mark.parametrize("rows", [7, 3000])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_look_up_has_the_gradient_of_indexing(rows, dtype):
     random = np.random.default_rng(2)
-    table = jnp.asarray(random.normal(size=(rows, 5)), dtype)
+    table = jnp.asarray(random.normal(size=(rows, 6)), dtype)
     ids = jnp.asarray(random.integers(0, rows, (6, 3)), jnp.int32)
-    weights = jnp.asarray(random.normal(size=(6, 3, 5)), dtype)
-    ours = quick_jit(jax.grad(lambda table: (look_up(table, ids) * weights).sum()))(table)
+    weights = jnp.asarray(random.normal(size=(6, 3, 6)), dtype)
+    ours = quick_jit(jax.grad(lambda table: (rows_by(table, ids) * weights).sum()))(table)
     plain = quick_jit(jax.grad(lambda table: (table[ids] * weights).sum()))(table)
     assert ours.dtype == table.dtype
+    np.testing.assert_array_equal(rows_by(table, ids), table[ids])
     np.testing.assert_allclose(ours.astype(jnp.float32), plain.astype(jnp.float32), rtol=2e-2, atol=1e-6)
 
 
@@ -132,10 +141,10 @@ def test_look_up_has_the_gradient_of_indexing(rows, dtype):
 def test_look_up_sums_in_float64_where_asked(rows):
     with jax.enable_x64(True):
         random = np.random.default_rng(3)
-        table, ids = jnp.asarray(random.normal(size=(rows, 5))), jnp.asarray(random.integers(0, 7, (6, 3)))
+        table, ids = jnp.asarray(random.normal(size=(rows, 6))), jnp.asarray(random.integers(0, 7, (6, 3)))
         ours, plain = (
             quick_jit(jax.grad(lambda table, rows_of=rows_of: (rows_of(table, ids) ** 3).sum()))(table)
-            for rows_of in (look_up, lambda table, ids: table[ids])
+            for rows_of in (rows_by, lambda table, ids: table[ids])
         )
         np.testing.assert_allclose(ours, plain, rtol=1e-12)
 
@@ -174,10 +183,10 @@ def test_residual_layers_add_their_input():
     (first, second), below = residual.layers, residual.first_projections("float32")[inputs]
     start = jnp.broadcast_to(first.bias[...], below.shape)
     below = jnp.where(resets[..., None], start, below)
-    below, _ = recurrence.run(first.cell, first.weights, below, carry[0], resets, "float32")
-    above, _ = recurrence.run(
-        second.cell, second.weights, second.project(below, "float32"), carry[1], resets, "float32"
-    )
+    blocks = recurrence.blocks_of(first.cell, below)
+    below, _ = recurrence.run(first.cell, first.weights, blocks, carry[0], resets, "float32")
+    blocks = second.project_window(below, "float32")
+    above, _ = recurrence.run(second.cell, second.weights, blocks, carry[1], resets, "float32")
     logits, after = residual(inputs, resets, carry)
     np.testing.assert_allclose(logits, residual.head(above + below, "float32"), rtol=1e-4, atol=1e-5)
     assert not np.allclose(logits, plain(inputs, resets, carry)[0])

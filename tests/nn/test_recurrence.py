@@ -25,7 +25,14 @@ NO_RESETS = np.zeros((T, B), bool)
 every_cell = pytest.mark.parametrize("name", CELLS)
 # Compiling is most of these tests' time, and they are about the formulas: once a cell, and not for speed.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-run = quick_jit(recurrence.run, static_argnums=(0, 5))
+
+
+def window(cell, weights, inputs, state, resets, precision):
+    """`recurrence.run` of inputs side by side."""
+    return recurrence.run(cell, weights, recurrence.blocks_of(cell, inputs), state, resets, precision)
+
+
+run = quick_jit(window, static_argnums=(0, 5))
 
 
 @pytest.fixture(autouse=True)
@@ -210,20 +217,20 @@ def test_gates_wide_open_or_shut_give_finite_numbers(name, bias):
     cell, weights, inputs, state, resets = problem(name, np.float32)
     shifted = inputs + jnp.asarray(bias, inputs.dtype) if name != "rnn-relu" else inputs
     ones, nothing = np.ones((T, B, H), np.float32), np.float32(0)
-    found = gradients(recurrence.run, cell, "float32", weights, shifted, state, resets, ones, nothing)
+    found = gradients(window, cell, "float32", weights, shifted, state, resets, ones, nothing)
     assert all(np.isfinite(array).all() for array in jax.tree.leaves(found))
 
 
 @every_cell
 def test_gradients_are_autodiff_of_the_plain_loop(name):
-    ours = gradients_of(recurrence.run, name, "float64")
+    ours = gradients_of(window, name, "float64")
     for found, expected in zip(ours, plain_gradients(name), strict=True):
         assert np.linalg.norm(found - expected) <= 1e-10 * np.linalg.norm(expected)
 
 
 @every_cell
 def test_gradients_in_bfloat16_are_near(name):
-    ours = gradients_of(recurrence.run, name, "bfloat16", np.float32)
+    ours = gradients_of(window, name, "bfloat16", np.float32)
     for found, expected in zip(ours, plain_gradients(name), strict=True):
         assert np.linalg.norm(found - expected) <= 1e-2 * np.linalg.norm(expected)
 
@@ -269,7 +276,7 @@ def test_no_gradient_crosses_a_reset(name):
     after = np.zeros((T, B, H))
     after[3:, 0] = 1  # what comes after the reset, and no more of the last state than that
     arguments = (weights, inputs, state, resets, after, np.float64(0))
-    _, (_, inputs_gradient, state_gradient) = gradients(recurrence.run, cell, "float64", *arguments)
+    _, (_, inputs_gradient, state_gradient) = gradients(window, cell, "float64", *arguments)
     assert not inputs_gradient[:3].any() and inputs_gradient[3:, 0].any()
     assert not any(part.any() for part in state_gradient)
 
@@ -280,9 +287,7 @@ def test_no_gradient_crosses_a_reset(name):
 )
 def test_the_state_keeps_its_type(name, dtype, precision):
     cell, weights, inputs, state, resets = problem(name, np.dtype(dtype).type)
-    outputs, final = jax.eval_shape(
-        lambda *arrays: recurrence.run(cell, *arrays, precision), weights, inputs, state, resets
-    )
+    outputs, final = jax.eval_shape(lambda *arrays: window(cell, *arrays, precision), weights, inputs, state, resets)
     assert {str(array.dtype) for array in (outputs, *final)} == {dtype}
 
 
@@ -295,7 +300,7 @@ def test_the_cell_that_contributing_shows_is_one():
     cell, random = names["BlindGRU"](), np.random.default_rng(0)
     kernel, inputs = random.normal(size=(H, H)), random.normal(size=(T, B, 2 * H))
     weights, h = Weights({"recurrent_kernel": jnp.asarray(kernel)}, {}), np.zeros((B, H))
-    outputs, _ = recurrence.run(cell, weights, jnp.asarray(inputs), (jnp.asarray(h),), NO_RESETS, "float64")
+    outputs, _ = window(cell, weights, jnp.asarray(inputs), (jnp.asarray(h),), NO_RESETS, "float64")
     for t in range(T):
         blocks = np.split(inputs[t], 2, -1)
         (h,) = names["Hand"].blind_gru(blocks, {"recurrent_kernel": [kernel]}, {}, h)
