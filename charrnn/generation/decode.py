@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
-from charrnn.nn.arrays import Array, Carry, log_sum_exp, storage_type
+from charrnn.nn.arrays import Array, Carry, index_of_largest, log_sum_exp, storage_type
 from charrnn.nn.network import Network, rounded
 from charrnn.text.vocabulary import EOS
 
@@ -274,7 +274,7 @@ def _step(
     for one, memory in zip(filters, rows.memories, strict=True):
         filtered = one(filtered, memory)
     # Gumbel-max: the argmax of logits plus Gumbel noise is a draw from their softmax.
-    drawn = (filtered + noise).argmax(-1).astype(jnp.int32)
+    drawn = index_of_largest(filtered + noise)
     memories = tuple(one.update(memory, drawn) for one, memory in zip(filters, rows.memories, strict=True))
     going = rows.ended == GOING
     position = rows.position + going.astype(jnp.int32)

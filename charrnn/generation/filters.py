@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.nn.arrays import Array, row_sum
+from charrnn.nn.arrays import Array, index_of_largest, row_sum
 
 Memory = Any
 """What a filter keeps of each text: arrays with the batch axis first, `()` for nothing."""
@@ -74,7 +74,7 @@ class Greedy(Filter):
     """Keep the likeliest id alone, the first of equals: what a temperature of 0 means."""
 
     def __call__(self, logits: Array, memory: Memory = ()) -> Array:
-        best = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
+        best = jax.nn.one_hot(index_of_largest(logits), logits.shape[-1], dtype=bool)
         return jnp.where(best, logits, -jnp.inf)
 
 

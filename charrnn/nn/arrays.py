@@ -157,6 +157,16 @@ def log_sum_exp(values: Array) -> Array:
     return best[..., 0] + jnp.log(row_sum(jnp.exp(values - best)))
 
 
+def index_of_largest(values: Array) -> Array:
+    """The index of the largest number in the last axis, the first of equals, `[...]` int32.
+
+    Two passes: XLA's CPU compiler makes vector instructions of a maximum and of a minimum, but not of an `argmax`.
+    """
+    last, best = values.shape[-1] - 1, jnp.broadcast_to(values.max(-1, keepdims=True), values.shape)
+    indices = jnp.broadcast_to(jnp.arange(values.shape[-1], dtype=jnp.int32), values.shape)
+    return jnp.where(values >= best, indices, last).min(-1)
+
+
 def storage_type(precision: str, parameter_type: jnp.dtype) -> jnp.dtype:
     """The type in which large intermediate arrays that feed a product are kept."""
     return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else parameter_type

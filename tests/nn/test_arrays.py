@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charrnn.nn.arrays import dense, dense_blocks
+from charrnn.nn.arrays import dense, dense_blocks, index_of_largest
 
 in_every_precision = pytest.mark.parametrize(
     ("precision", "dtype", "tolerance"),
@@ -55,3 +55,21 @@ def test_dense_blocks_are_the_product_with_its_bias_cut(precision, dtype, tolera
         ):
             assert found.dtype == expected.dtype and found.shape == expected.shape
             assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, 3.0, 2.0],
+        [3.0, 1.0, 3.0],
+        [-np.inf, -2.0, -np.inf],
+        [-np.inf] * 3,
+        [5.0, np.inf, np.inf],
+        [-0.0, 0.0, -1.0],
+    ],
+)
+def test_the_index_of_the_largest_is_argmax(values):
+    rows = jnp.asarray([values, values[::-1], [0.0, 0.0, 1.0]], jnp.float32)
+    found = index_of_largest(rows)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, np.argmax(rows, -1))
