@@ -110,7 +110,9 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
         return negative_log_likelihood(logits, batch.targets).sum(), carry
 
     (nats, carry), gradients = jax.value_and_grad(nats_of, has_aux=True)(state.network)
-    nats, targets, gradients = _summed((nats, (batch.targets >= 0).sum().astype(nats.dtype), gradients))
+    nats, targets, gradients = _summed(
+        (nats, (batch.targets >= 0).sum().astype(nats.dtype), gradients), settings.shards
+    )
     loss, gradients = jax.tree.map(lambda total: total / jnp.maximum(targets, 1), (nats, gradients))
     updates, optimizer = settings.transformation().update(gradients, state.optimizer, state.network)
     network = jax.tree.map(lambda weight, update: weight - rate * update, state.network, updates)
@@ -122,8 +124,10 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     return after._replace(step=state.step + 1), loss, norm
 
 
-def _summed(arrays: Any) -> Any:
+def _summed(arrays: Any, shards: int) -> Any:
     """Sums over all devices, as one array: for each one of its own the devices would wait for each other."""
+    if shards == 1:
+        return arrays
     side_by_side, apart = ravel_pytree(arrays)
     return apart(lax.psum(side_by_side, ROWS))
 
