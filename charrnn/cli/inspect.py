@@ -115,7 +115,14 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
         say(f"best        {best['nats'] * _BITS:.3f} bits per character at step {best['step']:,}{divided}")
         for test in [event for event in metrics if event.get("event") == "test"][-1:]:
             say(f"test        {test['nats'] * _BITS:.3f} bits per character on the {test['characters']:,} kept back")
-        say(f"time        {clock(validations[-1]['elapsed'])}, {validations[-1]['step']:,} steps")
+    timed = [event for event in metrics if "elapsed" in event and "step" in event]
+    if timed:
+        last = max(timed, key=lambda event: event["step"])
+        say(f"time        {clock(last['elapsed'])}, {_steps(last['step'])}")
+
+
+def _steps(count: int) -> str:
+    return f"{count:,} step{'' if count == 1 else 's'}"
 
 
 @click.command()

@@ -9,18 +9,18 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from charrnn.errors import CorpusError, StorageError
+from charrnn.text.cache import remove_left_over, usable_cache_folder
 from charrnn.text.documents import DocumentFinder, require_documents, resolve_style
 from charrnn.text.reading import content_hash, decoded_blocks, find_files, remove_spooled
 from charrnn.text.vocabulary import code_points
@@ -63,41 +63,6 @@ class Corpus:
         return cls(folder, facts["fingerprint"], facts["style"], symbols, spans, alphabet, facts["carriage_returns"])
 
 
-def default_cache_folder() -> Path:
-    """The user's cache folder: `$CHARRNN_CACHE`, else `charrnn` in `$XDG_CACHE_HOME` or `~/.cache`.
-
-    Without a home, a folder below the system's temporary one.
-    """
-    if chosen := os.environ.get("CHARRNN_CACHE"):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "charrnn"
-    try:
-        return Path.home() / ".cache" / "charrnn"
-    except RuntimeError:
-        return _temporary_cache_folder()
-
-
-def usable_cache_folder() -> Path:
-    """The default cache folder if it can be written, else one below the system's temporary folder."""
-    folder = default_cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return _temporary_cache_folder()
-
-
-def _temporary_cache_folder() -> Path:
-    """A folder that no one else may have filled: what is compiled is kept there too, and is run."""
-    folder = Path(tempfile.gettempdir()) / f"charrnn-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    there = folder.lstat()
-    ours = stat.S_ISDIR(there.st_mode) and there.st_uid == os.getuid() and not there.st_mode & 0o022
-    return folder if ours else Path(tempfile.mkdtemp(prefix="charrnn-"))
-
-
 def prepare(
     sources: Sequence[str | Path],
     *,
@@ -124,10 +89,9 @@ def prepare(
         folder = cache / cache_key(fingerprint, style, encoding, errors)
         with contextlib.suppress(OSError, ValueError, KeyError):
             return Corpus.open(folder)
-        _prepare_into(folder, files, fingerprint, style, encoding, errors, progress)
-        if changed := [path for path, now in _stamps(files).items() if now != before[path]]:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise CorpusError(f"{changed[0]}: it changed while it was read; try again when it no longer does")
+        remove_left_over(cache)
+        unchanged = partial(_require_unchanged, before)
+        _prepare_into(folder, files, fingerprint, style, encoding, errors, progress, unchanged)
         return Corpus.open(folder)
     except OSError as error:
         advice = ""
@@ -146,6 +110,12 @@ def prepare(
 def _stamps(files: Sequence[Path]) -> dict[Path, tuple[int, int]]:
     """Each file's size and time of change."""
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def _require_unchanged(before: dict[Path, tuple[int, int]]) -> None:
+    """Raise CorpusError where a file is not what it was."""
+    if changed := [path for path, now in _stamps(list(before)).items() if now != before[path]]:
+        raise CorpusError(f"{changed[0]}: it changed while it was read; try again when it no longer does")
 
 
 def find_prepared(fingerprint: str, documents: str, encoding: str, errors: str) -> Corpus | None:
@@ -170,32 +140,34 @@ def _prepare_into(
     encoding: str,
     errors: str,
     progress: Callable[[int, int], None],
+    unchanged: Callable[[], None],
 ) -> None:
-    """Write a prepared corpus; it appears under its name only when it is whole."""
+    """Write a prepared corpus; it appears under its name only when it is whole and the files are still `unchanged`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
     try:
-        facts = _write_symbols(partial, files, style, encoding, errors, progress)
+        facts = _write_symbols(unfinished, files, style, encoding, errors, progress)
         require_documents(facts["documents"], files)
         facts |= {"fingerprint": fingerprint, "style": style}
-        facts["sha256"] = _digest(partial, facts)
-        (partial / "corpus.json").write_text(json.dumps(facts), "utf-8")
-        _store(partial, folder)
+        facts["sha256"] = _digest(unfinished, facts)
+        (unfinished / "corpus.json").write_text(json.dumps(facts), "utf-8")
+        unchanged()
+        _store(unfinished, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _store(partial: Path, folder: Path) -> None:
+def _store(unfinished: Path, folder: Path) -> None:
     """Give a prepared corpus its name, unless another process has stored the same one meanwhile and may read it."""
     with contextlib.suppress(OSError):
-        partial.rename(folder)
+        unfinished.rename(folder)
         return
     try:
         Corpus.open(folder)
     except (OSError, ValueError, KeyError):  # what is there is not whole
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            partial.rename(folder)
+            unfinished.rename(folder)
 
 
 def _digest(folder: Path, facts: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from charrnn.config import Precision
-from charrnn.text.corpus import usable_cache_folder
+from charrnn.text.cache import usable_cache_folder
 
 
 def resolve_precision(precision: Precision) -> Precision:

@@ -21,7 +21,7 @@ from jax import lax
 
 from charrnn.config import Precision
 from charrnn.nn.arrays import Array, product
-from charrnn.text.corpus import usable_cache_folder
+from charrnn.text.cache import usable_cache_folder
 
 _ROWS, _WIDTH = 1024, 512
 _STEPS, _SMALL = 256, 32

@@ -139,9 +139,11 @@ def test_runs_and_show(charrnn: Run, place: Path) -> None:
     listed = [json.loads(line) for line in charrnn("runs", "--json", cwd=place).stdout.splitlines()]
     assert {"rhyme", "people"} <= {run["run"] for run in listed}
     assert all(run["bits_per_character"] > 0 for run in listed)
+    steps = next(run["steps"] for run in listed if run["run"] == "rhyme")
     assert "rhyme" in charrnn("runs", cwd=place).stdout
     shown = charrnn("show", "rhyme", cwd=place).stdout
     assert "best" in shown and "bits per character" in shown and "hidden_size 16" in shown
+    assert re.search(rf"^time +\d\S*, {steps} steps$", shown, re.MULTILINE)
     assert json.loads(charrnn("show", "rhyme", "--json", cwd=place).stdout)["config"]["model"]["cell"] == "lstm"
     assert json.loads(charrnn("show", "people", "--json", cwd=place).stdout)["config"]["model"]["cell"] == "gru"
 

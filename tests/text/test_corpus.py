@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,9 @@ from charrnn.text.corpus import (
     Corpus,
     SymbolWriter,
     cache_key,
-    default_cache_folder,
     find_prepared,
     holds_document,
     prepare,
-    usable_cache_folder,
 )
 
 MakeCorpus = Callable[..., Corpus]
@@ -174,17 +172,6 @@ def test_a_full_disk_says_how_much_is_needed_and_where(tmp_path: Path, monkeypat
     assert not list((tmp_path / "cache" / "corpora" / "piped").iterdir())
 
 
-def test_a_temporary_cache_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ours = corpus_module.usable_cache_folder()
-    assert ours == tmp_path / f"charrnn-{os.getuid()}" and ours.stat().st_mode & 0o777 == 0o700
-    ours.chmod(0o777)
-    other = corpus_module.usable_cache_folder()
-    assert other.parent == tmp_path and other != ours and other.is_dir()
-
-
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("some text")
     (tmp_path / "cache").write_text("a file is in the way")
@@ -228,19 +215,6 @@ def test_pipes_are_removed_once_prepared(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list((tmp_path / "cache" / "corpora" / "piped").iterdir())
 
 
-def test_cache_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "chosen"))
-    assert default_cache_folder() == usable_cache_folder() == tmp_path / "chosen"
-    monkeypatch.delenv("CHARRNN_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache_folder() == tmp_path / "xdg" / "charrnn"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache_folder() == tmp_path / ".cache" / "charrnn"
-    (tmp_path / ".cache").write_text("a file is in the way")
-    assert usable_cache_folder() != default_cache_folder()
-
-
 def test_a_prepared_corpus_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a").write_text("some text")
@@ -262,3 +236,32 @@ def test_documents_are_recognised_to_the_letter(make_corpus: MakeCorpus) -> None
 @given(st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=9), st.text("abcd", max_size=4))
 def test_a_text_is_held_when_it_is_a_document(make_corpus: MakeCorpus, lines: list[str], text: str) -> None:
     assert holds_document(make_corpus("\n".join(lines), documents="line"), text) == (text in lines)
+
+
+def test_a_text_that_changes_while_it_is_read_is_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "growing.log"
+    file.write_text("one line\n")
+
+    def grow(done: int, total: int) -> None:
+        if file.stat().st_size == len("one line\n"):
+            file.write_text("one line\nanother\n")
+
+    with pytest.raises(CorpusError, match=r"growing.log: it changed while it was read"):
+        prepare([file], documents="file", cache=tmp_path / "cache", progress=grow)
+    assert not list((tmp_path / "cache" / "corpora").iterdir())
+    assert text_of(prepare([file], documents="file", cache=tmp_path / "cache")) == file.read_text()
+
+
+def test_what_killed_preparations_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    corpora, ages = tmp_path / "cache" / "corpora", {"partial-old": 90_000, "partial-new": 80_000}
+    for name, age in ages.items():
+        (corpora / name).mkdir(parents=True)
+        (corpora / name / "symbols").write_bytes(b"half")
+        for path in (corpora / name / "symbols", corpora / name):
+            os.utime(path, (time.time() - age,) * 2)
+    (corpora / "partial-working").mkdir()
+    (corpora / "partial-working" / "symbols").write_bytes(b"half")
+    os.utime(corpora / "partial-working", (0, 0))  # its file is written to
+    (tmp_path / "a").write_text("some text")
+    corpus = prepare([tmp_path / "a"], cache=tmp_path / "cache")
+    assert {path.name for path in corpora.iterdir()} == {"partial-new", "partial-working", corpus.folder.name}

@@ -21,7 +21,7 @@ from charrnn.cli.complete.session import Session, Turn
 from charrnn.cli.options import describe
 from charrnn.config import SampleConfig
 from charrnn.errors import CharrnnError, ConfigError
-from charrnn.text.corpus import usable_cache_folder
+from charrnn.text.cache import usable_cache_folder
 
 
 @contextmanager
