@@ -12,6 +12,7 @@ see the input alone, two layers of which read the grammar, 95 % are asked. Trial
 """
 
 import argparse
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -176,10 +177,14 @@ def table(trials: list[dict[str, Any]]) -> str:
     lines.append(f"{'cell':15} {'seed':>4} {'error':>8} {'batches':>8}  {'layers':>8} {'legal':>7}")
     for trial in sorted(trials, key=lambda trial: (list(CELLS).index(trial["cell"]), trial["seed"])):
         lines.append(
-            f"{trial['cell']:15} {trial['seed']:4} {trial['error']:8.4f} {trial['batches']:8,}  "
+            f"{trial['cell']:15} {trial['seed']:4} {_error(trial):>8} {trial['batches']:8,}  "
             f"{trial['layers']:8} {trial['legal']:7.1%}"
         )
     return "\n".join(lines)
+
+
+def _error(trial: dict[str, Any]) -> str:
+    return "diverged" if math.isnan(trial["error"]) else f"{trial['error']:.4f}"
 
 
 def _learnt(trial: dict[str, Any]) -> bool:
