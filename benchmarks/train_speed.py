@@ -275,7 +275,7 @@ def main() -> None:
     has_torch = importlib.util.find_spec("torch") is not None
     lines = [f"{describe()}, {peers_version()}", matrix_product_peaks(), ""]
     lines.append(
-        f"{'':36} {'chars/s':>9} {'slowest':>9} {'fastest':>9} {'/ peer':>7} {'/ peer':>7} {'peak':>8} {'that':>8}\n"
+        f"{'':36} {'chars/s':>9} {'slowest':>9} {'fastest':>9} {'/ peer':>7} {'/ peer':>7} {'peak':>8} {'if it':>8}\n"
         f"{'':36} {'(median)':>9} {'':>9} {'':>9} {'best':>7} {'float32':>7} {'MiB':>8} {'compiles':>8}"
     )
     with tempfile.TemporaryDirectory() as cache:

@@ -20,7 +20,7 @@ import optax
 from flax import nnx
 
 from charrnn.nn import network as networks
-from charrnn.nn.arrays import Array, State, add_bias, dense, sigmoid
+from charrnn.nn.arrays import Array, Blocks, State, add_bias, dense, sigmoid
 from charrnn.nn.cells import LSTM
 from charrnn.nn.network import Network
 from charrnn.text.batches import NO_TARGET, Batch, TrainBatches
@@ -105,14 +105,14 @@ def embedding_dropout() -> None:
         keys[:] = [] if key is None else [jax.random.fold_in(key, 1000)]
         return usual_call(self, *arrays, key=key, **more)
 
-    def look_up(table: Array, ids: Array) -> Array:
+    def look_up(table: Array, ids: Array, count: int) -> Blocks:
         if not keys:
-            return usual_look_up(table, ids)
+            return usual_look_up(table, ids, count)
         bias = jnp.broadcast_to(table[-1:].astype(jnp.float32), table.shape)  # what a start reads, in every row
         kept = jax.random.bernoulli(keys[0], 1 - _DROPPED_CHARACTERS, (table.shape[0], 1))
         of_character = (table.astype(jnp.float32) - bias) / (1 - _DROPPED_CHARACTERS)
         dropped = bias + jnp.where(kept, of_character, jnp.zeros((), jnp.float32))
-        return usual_look_up(dropped.astype(table.dtype), ids)
+        return usual_look_up(dropped.astype(table.dtype), ids, count)
 
     usual_call = replace(Network, "__call__", call)
     usual_look_up = replace(networks, "look_up", look_up)

@@ -82,9 +82,9 @@ def _dense_blocks_backward(
 ) -> tuple[Array, Array, Array]:
     inputs, kernel, bias = residuals
     gradient = joined(gradients)
-    through, kernel_gradient = _dense_backward(precision, (inputs, kernel), gradient)
+    through, of_kernel = _dense_backward(precision, (inputs, kernel), gradient)
     rows = gradient.reshape(-1, gradient.shape[-1])
-    return through, kernel_gradient, rows.astype(bias.dtype).sum(0)
+    return through, of_kernel, rows.astype(bias.dtype).sum(0)
 
 
 dense_blocks.defvjp(_dense_blocks_forward, _dense_blocks_backward)
@@ -158,7 +158,7 @@ def log_sum_exp(values: Array) -> Array:
 
 
 def index_of_largest(values: Array) -> Array:
-    """The index of the largest number in the last axis, the first of equals, `[...]` int32.
+    """The index of the largest number in the last axis, the first of equals, `[...]` int32; with NaN some index.
 
     Two passes: XLA's CPU compiler makes vector instructions of a maximum and of a minimum, but not of an `argmax`.
     """

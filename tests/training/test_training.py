@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import export
 from jax.experimental.compilation_cache import compilation_cache
@@ -338,6 +339,26 @@ def test_a_split_batch_is_the_whole_batch(tiny_config, shards, optimizer):
         np.testing.assert_allclose(found, expected, rtol=1e-4)
     for found, expected in zip(jax.tree.leaves(ours[0].carry), jax.tree.leaves(one[0].carry), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_the_loss_and_the_gradient_are_of_the_mean_over_the_targets(tiny_config, shards):
+    settings = dataclasses.replace(StepSettings.of(tiny_config), shards=shards, dropout=NO_DROPOUT)
+    state, random = initial_state(tiny_config, 11), np.random.default_rng(1)
+    shape = (2, 8, tiny_config.training.batch_size)
+    targets = random.integers(0, 11, shape, np.int32)
+    targets[0, :, 0] = targets[0, 2, 1:] = targets[1] = -1  # some have none, and in the second step all
+    batches = Batch(random.integers(0, 11, shape, np.int32), targets, np.zeros(shape, bool))
+
+    def mean(network):
+        logits, _ = network(batches.inputs[0], batches.resets[0], state.carry, precision=settings.precision)
+        return negative_log_likelihood(logits, targets[0]).sum() / np.float32((targets[0] >= 0).sum())
+
+    loss, gradients = jax.jit(jax.value_and_grad(mean))(state.network)
+    norm = optax.tree.norm(gradients)
+    _, losses, norms = train_steps(place(state, settings), batches, np.zeros(2, np.float32), np.int32(2), settings)
+    np.testing.assert_allclose(losses, [loss, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(norms, [norm, 0.0], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
