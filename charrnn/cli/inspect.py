@@ -11,6 +11,8 @@ from charrnn.cli.options import checkpoints_option, run_argument
 from charrnn.errors import CheckpointError
 
 _BITS = 1.4426950408889634
+_HEADINGS = ("run", "bits/char", "network", "steps", "trained", "corpus")
+_LEAST_OF_CORPUS = 12
 
 
 @click.command()
@@ -18,9 +20,6 @@ _BITS = 1.4426950408889634
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a run, for programs.")
 def runs(checkpoints: Path, as_json: bool) -> None:
     """List what has been trained, newest first, and how well."""
-    from rich.console import Console
-    from rich.table import Table
-
     from charrnn.checkpoint import list_runs
 
     found = []
@@ -36,14 +35,32 @@ def runs(checkpoints: Path, as_json: bool) -> None:
     if not found:
         click.echo(f"no runs in {checkpoints} yet; charrnn train makes one", err=True)
         return
+    _print_table([_row(facts) for facts in found])
+
+
+def _row(facts: dict[str, Any]) -> tuple[str, ...]:
+    bits = "-" if facts["bits_per_character"] is None else f"{facts['bits_per_character']:.3f}"
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["written"]))
+    return facts["run"], bits, facts["network"], f"{facts['steps']:,}", when, facts["corpus"]
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    """The runs, without the last columns where the terminal is too narrow for them; `show` has all of it."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    widths = [max(map(cell_len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
+    widths[-1] = min(widths[-1], _LEAST_OF_CORPUS)
+    while len(widths) > 2 and sum(widths) + 2 * (len(widths) - 1) > console.width:
+        widths.pop()
     table = Table(box=None, pad_edge=False)
-    for heading in ("run", "bits/char", "network", "steps", "trained", "corpus"):
+    for heading in _HEADINGS[: len(widths)]:
         table.add_column(heading, justify="right" if heading in ("bits/char", "steps") else "left", overflow="fold")
-    for facts in found:
-        bits = "-" if facts["bits_per_character"] is None else f"{facts['bits_per_character']:.3f}"
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["written"]))
-        table.add_row(facts["run"], bits, facts["network"], f"{facts['steps']:,}", when, facts["corpus"])
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    for row in rows:
+        table.add_row(*row[: len(widths)])
+    console.print(table)
 
 
 def _facts(folder: Any) -> dict[str, Any]:

@@ -141,6 +141,8 @@ def test_runs_and_show(charrnn: Run, place: Path) -> None:
     assert all(run["bits_per_character"] > 0 for run in listed)
     steps = next(run["steps"] for run in listed if run["run"] == "rhyme")
     assert "rhyme" in charrnn("runs", cwd=place).stdout
+    narrow = charrnn("runs", cwd=place, COLUMNS="40").stdout
+    assert re.search(r"^rhyme +\d\.\d+ +lstm 1x16 +\d+$", narrow, re.MULTILINE) and "corpus" not in narrow
     shown = charrnn("show", "rhyme", cwd=place).stdout
     assert "best" in shown and "bits per character" in shown and "hidden_size 16" in shown
     assert re.search(rf"^time +\d\S*, {steps} steps$", shown, re.MULTILINE)
