@@ -26,13 +26,19 @@ class Run(NamedTuple):
 
 def describe() -> str:
     """One line about this machine and the versions that were measured."""
-    model = platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores of {_processor()}; Python {platform.python_version()}, jax {version('jax')}"
+
+
+def _processor() -> str:
+    """Its name, with family and model where the system tells them: virtual machines often leave the rest out."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        model = next(
-            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), model
-        )
-    return f"{os.cpu_count()} cores of {model}; Python {platform.python_version()}, jax {version('jax')}"
+    lines = info.read_text().splitlines() if info.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    if "cpu family" not in facts:
+        return facts["model name"]
+    return f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
 
 
 def peers_version() -> str:

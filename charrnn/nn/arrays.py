@@ -4,6 +4,7 @@ Axis letters: `T` time, `B` batch, `H` hidden units, `G` gates of a cell, `E` em
 `V` vocabulary, `L` layers. Arrays are time-major, `[T, B, ...]`.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -20,6 +21,9 @@ Blocks = tuple[Array, ...]
 
 Carry = tuple[State, ...]
 """A network's state: one `State` a layer."""
+
+LONGEST_SUM = 1024
+"""XLA's CPU products in bfloat16 take a quarter longer, those of few rows twice as long, where a sum has more terms."""
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512"}
 """For programs whose time goes into elementwise work: half the time of it where AVX-512 is there, else the same."""
@@ -63,7 +67,7 @@ dense.defvjp(_dense_forward, _dense_backward)
 def dense_blocks(inputs: Array, kernel: Array, bias: Array, count: int, precision: str) -> Blocks:
     """`inputs [..., D]` times `kernel [D, F]` plus `bias [F]`, in `count` blocks of the type that feeds products.
 
-    One product a block, so that no more than one is in memory before it is rounded; the gradient's are whole.
+    One product a block, so that no more than one is in memory before it is rounded.
     """
     storage, kernels = storage_type(precision, inputs.dtype), jnp.split(kernel, count, -1)
     sums = (product(inputs, block, precision) for block in kernels)
@@ -82,9 +86,28 @@ def _dense_blocks_backward(
 ) -> tuple[Array, Array, Array]:
     inputs, kernel, bias = residuals
     gradient = joined(gradients)
-    through, of_kernel = _dense_backward(precision, (inputs, kernel), gradient)
+    through = _through_blocks(gradients, kernel, precision).astype(inputs.dtype)
+    of_kernel = kernel_gradient(inputs, gradient, precision).astype(kernel.dtype)
     rows = gradient.reshape(-1, gradient.shape[-1])
     return through, of_kernel, rows.astype(bias.dtype).sum(0)
+
+
+def _through_blocks(gradients: Blocks, kernel: Array, precision: str) -> Array:
+    """The gradient of what a kernel was multiplied with; on a CPU in sums that are not too long."""
+    width = gradients[0].shape[-1]
+
+    def times(gradients: Blocks, start: int) -> Array:
+        part = lax.slice_in_dim(kernel, start * width, (start + len(gradients)) * width, axis=1)
+        return product(joined(gradients), part, precision, (-1, 1))
+
+    def in_parts(*gradients: Array) -> Array:
+        most = max(1, LONGEST_SUM // width)
+        parts = [times(gradients[k : k + most], k) for k in range(0, len(gradients), most)]
+        return sum(parts[1:], parts[0])
+
+    if precision != "bfloat16":
+        return times(gradients, 0)
+    return lax.platform_dependent(*gradients, cpu=in_parts, default=lambda *gradients: times(gradients, 0))
 
 
 dense_blocks.defvjp(_dense_blocks_forward, _dense_blocks_backward)
@@ -106,33 +129,72 @@ def _look_up_forward(table: Array, ids: Array, count: int) -> tuple[Blocks, tupl
 
 
 def _look_up_backward(count: int, residuals: tuple[Array, Array], gradients: Blocks) -> tuple[Array, None]:
-    (table, ids), gradient = residuals, joined(gradients)
-    rows, flat = table.shape[0], gradient.reshape(-1, gradient.shape[-1])
-    if rows > 2048:  # a one-hot as wide as a large alphabet costs more than the scatter it spares
-        sums = jnp.zeros(table.shape, _sum_type(table))
-        return sums.at[ids.reshape(-1)].add(flat.astype(sums.dtype)).astype(table.dtype), None
-    one_hot = jax.nn.one_hot(ids.reshape(-1), rows, dtype=flat.dtype, axis=0)
-    exactly = None if flat.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
-    sums = lax.dot_general(one_hot, flat, (((1,), (0,)), ((), ())), exactly, preferred_element_type=_sum_type(table))
-    return sums.astype(table.dtype), None
+    table, ids = residuals
+    return look_up_gradient(table, ids, gradients), None
 
 
 look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
-def kernel_gradient(inputs: Array, gradient: Array, precision: str) -> Array:
-    """The gradient `[D, F]` of a kernel that took `inputs [..., D]` to results with this gradient `[..., F]`."""
-    rows, results = (array.reshape(-1, array.shape[-1]) for array in (inputs, gradient))
+def look_up_gradient(table: Array, ids: Array, gradients: Blocks) -> Array:
+    """The gradient of the table from those of what was looked up."""
+    gradient = joined(gradients)
+    rows, flat = table.shape[0], gradient.reshape(-1, gradient.shape[-1])
+    if rows > 2048:  # a one-hot as wide as a large alphabet costs more than the scatter it spares
+        sums = jnp.zeros(table.shape, _sum_type(table))
+        return sums.at[ids.reshape(-1)].add(flat.astype(sums.dtype)).astype(table.dtype)
+    one_hot = jax.nn.one_hot(ids.reshape(-1), rows, dtype=flat.dtype, axis=0)
+    exactly = None if flat.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
+    sums = lax.dot_general(one_hot, flat, (((1,), (0,)), ((), ())), exactly, preferred_element_type=_sum_type(table))
+    return sums.astype(table.dtype)
+
+
+def kernel_gradient(inputs: Array, gradient: Array, precision: str, columns: bool = False) -> Array:
+    """The gradient `[D, F]` of a kernel that took `inputs [..., D]` to results with this gradient `[..., F]`.
+
+    columns: the inputs are `[..., D, B]` for results `[..., B, F]`.
+    """
+    whole = partial(_kernel_gradient, precision=precision, columns=columns)
     if precision != "bfloat16":
-        return product(rows, results, precision, (0, 0))
-    # Transposed in memory, not in name only: XLA's CPU product over two first axes takes three times as long.
-    return product(in_memory(rows.astype(jnp.bfloat16).T), results, precision)
+        return whole(inputs, gradient)
+    inputs, gradient = inputs.astype(jnp.bfloat16), gradient.astype(jnp.bfloat16)
+    in_pieces = partial(_kernel_gradient_in_pieces, columns=columns)
+    return lax.platform_dependent(inputs, gradient, cpu=in_pieces, default=whole)
 
 
-def in_memory(matrix: Array) -> Array:
-    """The matrix laid out row by row on a CPU, where a transposed one would else be read column by column."""
+def _kernel_gradient(inputs: Array, gradient: Array, precision: str, columns: bool) -> Array:
+    results = gradient.reshape(-1, gradient.shape[-1])
+    if columns:
+        features = jnp.moveaxis(inputs, -2, 0)
+        return product(features.reshape(len(features), -1), results, precision)
+    return product(inputs.reshape(-1, inputs.shape[-1]), results, precision, (0, 0))
+
+
+def _kernel_gradient_in_pieces(inputs: Array, gradient: Array, columns: bool) -> Array:
+    """The same in bfloat16, as a sum of products over `LONGEST_SUM` rows or a few more each."""
+    steps, rows = len(gradient), math.prod(gradient.shape[1:-1])
+    size = -(-steps // max(1, steps * rows // LONGEST_SUM))
+    bits = packed(inputs, jnp.bfloat16), packed(gradient, jnp.bfloat16)
+
+    def piece(start: Array | int, size: int) -> Array:
+        inputs, gradient = (unpacked(lax.dynamic_slice_in_dim(array, start, size), jnp.bfloat16) for array in bits)
+        if not columns:
+            inputs = inputs.reshape(-1, inputs.shape[-1])
+        # In memory, not in name only: XLA's CPU product over two first axes takes three times as long.
+        features = in_memory(jnp.moveaxis(inputs, -2 if columns else -1, 0))
+        results = gradient.reshape(-1, gradient.shape[-1])
+        return product(features.reshape(len(features), -1), results, "bfloat16")
+
+    total = lax.fori_loop(1, steps // size, lambda k, total: total + piece(k * size, size), piece(0, size))
+    rest = steps % size
+    return total + piece(steps - rest, rest) if rest else total
+
+
+def in_memory(array: Array) -> Array:
+    """The array laid out row by row on a CPU, where a transposed one would else be read column by column."""
+    rows = Layout(tuple(range(array.ndim)))
     return lax.platform_dependent(
-        matrix, cpu=lambda matrix: with_layout_constraint(matrix, Layout((0, 1))), default=lambda matrix: matrix
+        array, cpu=lambda array: with_layout_constraint(array, rows), default=lambda array: array
     )
 
 

@@ -10,9 +10,9 @@ from flax import nnx
 
 from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
-from charrnn.nn.arrays import Array, Blocks, Carry, State, add_bias, dense, dense_blocks, look_up, storage_type
+from charrnn.nn.arrays import Array, Blocks, Carry, State, add_bias, dense, dense_blocks, storage_type
 from charrnn.nn.cells import Kernel, make_cell
-from charrnn.nn.recurrence import Weights
+from charrnn.nn.recurrence import LookUp, Weights
 
 
 class Dropout(NamedTuple):
@@ -41,6 +41,7 @@ class Layer(nnx.Module):
     def __init__(self, input_size: int, config: ModelConfig, rngs: nnx.Rngs):
         hidden_size, cell = _known(config.hidden_size), make_cell(config)
         self.cell, self.hidden_size = nnx.static(cell), nnx.static(hidden_size)
+        self.input_size = nnx.static(input_size)
         self.kernel_names = nnx.static(tuple(cell.kernels(input_size, hidden_size)))
         self.vector_names = nnx.static(tuple(cell.vectors(hidden_size)))
         self.input_kernel: Any = nnx.data(None)
@@ -145,19 +146,18 @@ class Network(nnx.Module):
         storage = storage_type(precision, self.head_kernel.dtype)
         # What a reset reads is one row more, whose gradient comes with the others' (a `where` cost a tenth of a step).
         table = jnp.concatenate([self.first_projections(precision), self._start()[None]]).astype(storage)
-        blocks = look_up(table, jnp.where(resets, table.shape[0] - 1, inputs), self.layers[0].cell.input_gates or 1)
+        looked_up = LookUp(table, jnp.where(resets, table.shape[0] - 1, inputs))
         if key is None:
             dropout, key = NO_DROPOUT, jax.random.key(0)
-        hidden, after = blocks[0], []
+        hidden, after = table, []
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
             below = hidden
-            if index:
-                blocks = layer.project_window(below, precision)
+            source = layer.project_window(below, precision) if index else looked_up
             weights = layer.weights
             if dropout.weights:
-                kernels = layer.cell.kernels(blocks[0].shape[-1], layer.hidden_size)
+                kernels = layer.cell.kernels(layer.input_size, layer.hidden_size)
                 weights = _drop_weights(weights, kernels, dropout.weights, jax.random.fold_in(key, 2 * index + 1))
-            hidden, state = recurrence.run(layer.cell, weights, blocks, state, resets, precision)
+            hidden, state = recurrence.run(layer.cell, weights, source, state, resets, precision)
             after.append(state)
             if self.residual and index:
                 hidden = hidden + below

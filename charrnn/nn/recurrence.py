@@ -11,6 +11,7 @@ read anew for every number, and XLA's CPU compiler makes no vector instructions 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,23 +19,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from charrnn.nn.arrays import (
-    Array,
-    Blocks,
-    State,
-    in_memory,
-    joined,
-    kernel_gradient,
-    packed,
-    product,
-    storage_type,
-    unpacked,
-)
+from charrnn.nn import layout
+from charrnn.nn.arrays import Array, Blocks, State, kernel_gradient, look_up_gradient, packed, storage_type, unpacked
 from charrnn.nn.cells import Cell, Kernel, LinearCell
+from charrnn.nn.layout import COLUMNS, ROWS, turned
 from charrnn.nn.linear import linear_scan
 
-_LONGEST_SUM = 1024
-"""XLA's CPU product of few rows in bfloat16 takes twice as long when more terms than this make one sum."""
+
+class LookUp(NamedTuple):
+    """Inputs that are rows of a table `[V, input_gates * H]` (or `[V, E]`) by id, `[T, B]`."""
+
+    table: Array
+    ids: Array
+
+
+Inputs = Blocks | LookUp
+"""A window's inputs: as `blocks_of` gives them, `[T, B, H]` each, or one `[T, B, E]`; or what to look up for them."""
 
 
 class Weights(NamedTuple):
@@ -50,7 +50,7 @@ def step(cell: Cell, weights: Weights, inputs: Array, state: State, precision: s
     inputs: the input's product with its bias `[B, input_gates * H]`, or the input itself `[B, E]`
     where the cell has no input gates. Returns the new state and each kernel's result, blocks `[B, H]`.
     """
-    return _step(cell, weights, blocks_of(cell, inputs), state, precision)
+    return _step(cell, weights, blocks_of(cell, inputs), state, precision, ROWS)
 
 
 def blocks_of(cell: Cell, inputs: Array) -> Blocks:
@@ -59,32 +59,34 @@ def blocks_of(cell: Cell, inputs: Array) -> Blocks:
 
 
 def _step(
-    cell: Cell, weights: Weights, inputs: Blocks, state: State, precision: str
+    cell: Cell, factors: Weights, inputs: Blocks, state: State, precision: str, axis: int
 ) -> tuple[State, dict[str, Blocks]]:
-    kernels, results = _kernels(cell, inputs[0], state), dict[str, Blocks]()
+    """`step` in either layout; factors: the weights, each kernel as `layout.forward_factor`."""
+    kernels, results = _kernels(cell, inputs[0], state, axis), dict[str, Blocks]()
     added, x = _shares(kernels, tuple(block.astype(state[0].dtype) for block in inputs))
 
     def multiply(name: str, operand: Array) -> Blocks:
-        blocks = _split(product(operand, weights.kernels[name], kernels[name].precision(precision)), kernels[name])
+        whole = layout.multiplied(operand, factors.kernels[name], kernels[name].precision(precision), axis)
+        blocks = layout.split(whole, kernels[name], axis)
         seen = tuple(x + block for x, block in zip(added[name], blocks, strict=False))
         results[name] = seen + blocks[len(seen) :]
         return results[name]
 
-    return cell.step(multiply, x, _by_row(weights.vectors, inputs[0]), state), results
+    return cell.step(multiply, x, layout.spread(factors.vectors, inputs[0], axis), state), results
 
 
 def run(
-    cell: Cell, weights: Weights, inputs: Blocks, state: State, resets: Array, precision: str
+    cell: Cell, weights: Weights, inputs: Inputs, state: State, resets: Array, precision: str
 ) -> tuple[Array, State]:
     """Run a cell over a window.
 
-    inputs: as `blocks_of` gives them, `[T, B, H]` each, or one `[T, B, E]`. state: before the window,
-    parts `[B, H]`. resets: `[T, B]` bool, where the state is set to zero before the step. Returns the
-    outputs `[T, B, H]` and the state after the window.
+    state: before the window, parts `[B, H]`. resets: `[T, B]` bool, where the state is set to zero before
+    the step. Returns the outputs `[T, B, H]` and the state after the window.
     """
     if isinstance(cell, LinearCell):
-        return _run_linear(cell, inputs, state, resets)
-    return _run(cell, precision, weights, inputs, state, resets)
+        return _run_linear(cell, _blocks(cell, inputs, ROWS), state, resets)
+    axis = layout.axis_for(cell, state[0])
+    return _run(cell, precision, axis, weights, inputs, state, resets)
 
 
 def _run_linear(cell: LinearCell, inputs: Blocks, state: State, resets: Array) -> tuple[Array, State]:
@@ -94,39 +96,47 @@ def _run_linear(cell: LinearCell, inputs: Blocks, state: State, resets: Array) -
     return outputs, (outputs[-1],)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _run(
-    cell: Cell, precision: str, weights: Weights, inputs: Blocks, state: State, resets: Array
+    cell: Cell, precision: str, axis: int, weights: Weights, inputs: Inputs, state: State, resets: Array
 ) -> tuple[Array, State]:
-    return _forward(cell, precision, weights, inputs, state, resets)[0]
+    return _forward(cell, precision, axis, weights, inputs, state, resets)[0]
 
 
 def _forward(
-    cell: Cell, precision: str, weights: Weights, inputs: Blocks, state: State, resets: Array
+    cell: Cell, precision: str, axis: int, weights: Weights, inputs: Inputs, state: State, resets: Array
 ) -> tuple[tuple[Array, State], Any]:
-    kernels, type_ = _kernels(cell, inputs[0], state), inputs[0].dtype
+    blocks, initial = _blocks(cell, inputs, axis), jax.tree.map(partial(turned, axis=axis), state)
+    kernels, type_ = _kernels(cell, blocks[0], initial, axis), blocks[0].dtype
     rounded, types = _rounded(weights, kernels, precision), _types(weights, kernels, precision)
+    factors = rounded._replace(
+        kernels={name: layout.forward_factor(kernel, axis) for name, kernel in rounded.kernels.items()}
+    )
 
     def body(state: State, here: tuple[Blocks, Array]) -> tuple[State, tuple]:
         bits, reset = here
         x = tuple(unpacked(block, type_) for block in bits)
-        state, results = _step(cell, rounded, x, _reset(state, reset), precision)
+        state, results = _step(cell, factors, x, _reset(state, reset, axis), precision, axis)
         return state, (state, _keep(results, types))
 
-    steps = (tuple(packed(block, type_) for block in inputs), resets)
-    final, (states, kept) = _scan(body, state, steps, like=inputs[0])
-    return (states[0], final), (weights, inputs, state, resets, states, kept)
+    steps = (tuple(packed(block, type_) for block in blocks), resets)
+    final, (states, kept) = _scan(body, initial, steps, like=blocks[0])
+    after = jax.tree.map(partial(turned, axis=axis), (states[0], final))
+    source = inputs if isinstance(inputs, LookUp) else None
+    return after, (weights, source, blocks, initial, resets, states, kept)
 
 
-def _backward(cell: Cell, precision: str, residuals: Any, gradients: tuple[Array, State]) -> tuple:
-    weights, inputs, initial, resets, states, kept = residuals
-    output_gradients, final_gradient = gradients
+def _backward(cell: Cell, precision: str, axis: int, residuals: Any, gradients: tuple[Array, State]) -> tuple:
+    weights, source, inputs, initial, resets, states, kept = residuals
+    output_gradients, final_gradient = jax.tree.map(partial(turned, axis=axis), gradients)
     before = tuple(jnp.concatenate([first[None], rest[:-1]]) for first, rest in zip(initial, states, strict=True))
-    kernels, type_ = _kernels(cell, inputs[0], initial), inputs[0].dtype
+    kernels, type_ = _kernels(cell, inputs[0], initial, axis), inputs[0].dtype
     rounded, storage = _rounded(weights, kernels, precision), storage_type(precision, type_)
     types = _types(weights, kernels, precision)
     shared = sum(kernel.inputs for kernel in kernels.values())
-    transposed = {name: in_memory(kernel.T) for name, kernel in rounded.kernels.items()}
+    replay = _Replay(cell, precision, axis, {
+        name: layout.backward_factors(kernel, kernels[name], axis) for name, kernel in rounded.kernels.items()
+    })  # fmt: skip
 
     def body(carry: tuple[State, dict[str, Array]], here: tuple) -> tuple[tuple, tuple]:
         state_gradient, vector_gradients = carry
@@ -134,83 +144,87 @@ def _backward(cell: Cell, precision: str, residuals: Any, gradients: tuple[Array
         x = tuple(unpacked(block, type_) for block in bits)
         results = _recall(kept, types, state_gradient[0].dtype)
         later = (state_gradient[0] + output_gradient, *state_gradient[1:])
-        replay = partial(_replay, cell, transposed, precision)
-        vectors = _by_row(rounded.vectors, before[0])
-        _, vjp, _ = jax.vjp(replay, results, x, vectors, _reset(before, reset), has_aux=True)
+        vectors = layout.spread(rounded.vectors, before[0], axis)
+        _, vjp, _ = jax.vjp(replay, results, x, vectors, _reset(before, reset, axis), has_aux=True)
         result_gradients, input_gradient, more, gradient = vjp(later)
         emitted = {
-            name: jnp.concatenate([packed(block, types[name]) for block in blocks], -1)
+            name: jnp.concatenate([packed(block, types[name]) for block in blocks], axis)
             for name, blocks in result_gradients.items()
         }
         vector_gradients = jax.tree.map(jnp.add, vector_gradients, more)
         free = tuple(packed(block, storage) for block in input_gradient[shared:])
-        return (_reset(gradient, reset), vector_gradients), (emitted, free)
+        return (_reset(gradient, reset, axis), vector_gradients), (emitted, free)
 
-    nothing = jax.tree.map(jnp.zeros_like, _by_row(weights.vectors, initial[0]))
+    nothing = jax.tree.map(jnp.zeros_like, layout.spread(weights.vectors, initial[0], axis))
     steps = (tuple(packed(block, type_) for block in inputs), kept, before, output_gradients, resets)
     (initial_gradient, vector_gradients), (emitted, free) = _scan(
         body, (final_gradient, nothing), steps, like=output_gradients, reverse=True
     )
-    whole = {name: unpacked(bits, types[name]) for name, bits in emitted.items()}
+    of_results = {name: turned(unpacked(bits, types[name]), axis) for name, bits in emitted.items()}
     results = _recall(kept, types, initial[0].dtype)
-    kernel_gradients = _kernel_gradients(cell, weights, results, inputs, _reset(before, resets), whole, precision)
+    vectors = layout.spread(weights.vectors, before[0], axis)
+    _, operands = replay(results, inputs, vectors, _reset(before, resets, axis))
     added = [
         unpacked(bits, types[name])
         for name, kernel in kernels.items()
-        for bits in _split(emitted[name], kernel)[: kernel.inputs]
+        for bits in layout.split(packed(of_results[name], types[name]), kernel, ROWS)[: kernel.inputs]
     ]
-    input_gradients = (*added, *(unpacked(bits, storage) for bits in free))
-    summed = {name: gradient.sum(0) for name, gradient in vector_gradients.items()}
-    weight_gradients = Weights(kernel_gradients, summed)
-    return weight_gradients, tuple(block.astype(type_) for block in input_gradients), initial_gradient, None
+    of_inputs = (*added, *(turned(unpacked(bits, storage), axis) for bits in free))
+    of_weights = Weights(
+        _kernel_gradients(weights, kernels, operands, of_results, precision, axis),
+        {name: layout.over_rows(gradient, axis) for name, gradient in vector_gradients.items()},
+    )
+    of_state = jax.tree.map(partial(turned, axis=axis), initial_gradient)
+    of_blocks = tuple(block.astype(type_) for block in of_inputs)
+    if source is None:
+        return of_weights, of_blocks, of_state, None
+    of_table = look_up_gradient(source.table, source.ids, of_blocks)
+    return of_weights, LookUp(of_table, None), of_state, None  # type: ignore[arg-type] # ids have no gradient
 
 
 _run.defvjp(_forward, _backward)
 
 
-def _replay(
-    cell: Cell,
-    transposed: dict[str, Array],
-    precision: str,
-    results: dict[str, Blocks],
-    inputs: Blocks,
-    vectors: dict[str, Array],
-    state: State,
-) -> tuple[State, dict[str, Array]]:
-    """A step whose products are known: the new state, and what each kernel was multiplied with."""
-    operands, shapes = dict[str, Array](), _kernels(cell, inputs[0], state)
+@dataclass(frozen=True)
+class _Replay:
+    """A step, or all of a window, whose products are known; factors: each kernel as `layout.backward_factors`."""
 
-    def known(name: str, operand: Array) -> Blocks:
-        operands[name] = operand
-        return _known_product(shapes[name].precision(precision), operand, transposed[name], results[name])
+    cell: Cell
+    precision: str
+    axis: int
+    factors: dict[str, Blocks]
 
-    _, x = _shares(shapes, tuple(block.astype(state[0].dtype) for block in inputs))
-    return cell.step(known, x, vectors, state), operands
+    def __call__(
+        self, results: dict[str, Blocks], inputs: Blocks, vectors: dict[str, Array], state: State
+    ) -> tuple[State, dict[str, Array]]:
+        """The new state, and what each kernel was multiplied with."""
+        operands, kernels = dict[str, Array](), _kernels(self.cell, inputs[0], state, self.axis)
+
+        def known(name: str, operand: Array) -> Blocks:
+            operands[name] = operand
+            precision = kernels[name].precision(self.precision)
+            return _known_product(precision, self.axis, operand, self.factors[name], results[name])
+
+        _, x = _shares(kernels, tuple(block.astype(state[0].dtype) for block in inputs))
+        return self.cell.step(known, x, vectors, state), operands
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _known_product(precision: str, operand: Array, transposed: Array, blocks: Blocks) -> Blocks:
-    """The blocks of a product that was made before; their gradient passes to them and to the operand.
-
-    transposed: the product's matrix, `[sum(blocks), rows]`.
-    """
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _known_product(precision: str, axis: int, operand: Array, factors: Blocks, blocks: Blocks) -> Blocks:
+    """The blocks of a product that was made before; their gradient passes to them and to the operand."""
     return blocks
 
 
 def _known_product_backward(
-    precision: str, residuals: tuple[Array, Array], gradients: Blocks
+    precision: str, axis: int, residuals: tuple[Array, Blocks], gradients: Blocks
 ) -> tuple[Array, None, Blocks]:
-    operand, transposed = residuals
-    gradient = joined(tuple(block.astype(storage_type(precision, block.dtype)) for block in gradients))
-    most = _LONGEST_SUM if precision == "bfloat16" else gradient.shape[-1]
-    starts = range(0, gradient.shape[-1], most)
-    first, *others = (product(gradient[:, k : k + most], transposed[k : k + most], precision) for k in starts)
-    through = sum(others, first)
+    operand, factors = residuals
+    through = layout.passed_through(gradients, factors, precision, axis)
     return through.astype(operand.dtype), None, gradients
 
 
 _known_product.defvjp(
-    lambda precision, operand, transposed, blocks: (blocks, (operand, transposed)), _known_product_backward
+    lambda precision, axis, operand, factors, blocks: (blocks, (operand, factors)), _known_product_backward
 )
 
 
@@ -239,29 +253,31 @@ def _scan(
 
 
 def _kernel_gradients(
-    cell: Cell,
     weights: Weights,
-    results: dict[str, Blocks],
-    inputs: Blocks,
-    before: State,
-    emitted: dict[str, Array],
+    kernels: dict[str, Kernel],
+    operands: dict[str, Array],
+    of_results: dict[str, Array],
     precision: str,
+    axis: int,
 ) -> dict[str, Array]:
     """The matrices' gradients over the whole window, one product each."""
-    vectors = {
-        name: jnp.broadcast_to(vector, (*before[0].shape[:-1], *vector.shape))
-        for name, vector in weights.vectors.items()
-    }
-    _, operands = _replay(cell, weights.kernels, precision, results, inputs, vectors, before)
-    gradients, kernels = {}, _kernels(cell, inputs[0], before)
+    gradients = {}
     for name, kernel in weights.kernels.items():
-        gradient = kernel_gradient(operands[name], emitted[name], kernels[name].precision(precision))
+        format_ = kernels[name].precision(precision)
+        gradient = kernel_gradient(operands[name], of_results[name], format_, axis == COLUMNS)
         gradients[name] = gradient.astype(kernel.dtype)
     return gradients
 
 
-def _kernels(cell: Cell, inputs: Array, state: State) -> dict[str, Kernel]:
-    return cell.kernels(inputs.shape[-1], state[0].shape[-1])
+def _blocks(cell: Cell, inputs: Inputs, axis: int) -> Blocks:
+    """The inputs' blocks in this layout."""
+    if isinstance(inputs, LookUp):
+        return layout.looked_up(*inputs, cell.input_gates or 1, axis)
+    return tuple(turned(block, axis) for block in inputs)
+
+
+def _kernels(cell: Cell, inputs: Array, state: State, axis: int) -> dict[str, Kernel]:
+    return cell.kernels(inputs.shape[axis], state[0].shape[axis])
 
 
 def _shares(kernels: dict[str, Kernel], blocks: Blocks) -> tuple[dict[str, Blocks], tuple[Array, ...]]:
@@ -270,15 +286,6 @@ def _shares(kernels: dict[str, Kernel], blocks: Blocks) -> tuple[dict[str, Block
     for name, kernel in kernels.items():
         added[name], blocks = blocks[: kernel.inputs], blocks[kernel.inputs :]
     return added, blocks
-
-
-def _split(values: Array, kernel: Kernel) -> Blocks:
-    ends = [sum(kernel.blocks[: k + 1]) for k in range(len(kernel.blocks) - 1)]
-    return tuple(jnp.split(values, ends, -1))
-
-
-def _by_row(vectors: dict[str, Array], rows: Array) -> dict[str, Array]:
-    return {name: jnp.broadcast_to(vector, (rows.shape[0], *vector.shape)) for name, vector in vectors.items()}
 
 
 def _rounded(weights: Weights, kernels: dict[str, Kernel], precision: str) -> Weights:
@@ -302,6 +309,7 @@ def _recall(kept: dict[str, Blocks], types: dict[str, jnp.dtype], type_: jnp.dty
     }
 
 
-def _reset(state: State, resets: Array) -> State:
+def _reset(state: State, resets: Array, axis: int) -> State:
     """The state, zero where a document starts."""
-    return tuple(jnp.where(resets[..., None], jnp.zeros((), part.dtype), part) for part in state)
+    where = jnp.expand_dims(resets, axis)
+    return tuple(jnp.where(where, jnp.zeros((), part.dtype), part) for part in state)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charrnn.nn.arrays import dense, dense_blocks, index_of_largest
+from charrnn.nn import arrays
+from charrnn.nn.arrays import dense, dense_blocks, index_of_largest, kernel_gradient
 
 in_every_precision = pytest.mark.parametrize(
     ("precision", "dtype", "tolerance"),
@@ -55,6 +56,21 @@ def test_dense_blocks_are_the_product_with_its_bias_cut(precision, dtype, tolera
         ):
             assert found.dtype == expected.dtype and found.shape == expected.shape
             assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "longest", [1, 8, 9, 21, 1024]
+)  # rows, of which a step has 3: a step, two with a rest of one...
+def test_a_kernels_gradient_is_the_sum_of_its_pieces(monkeypatch, longest, precision, columns):
+    monkeypatch.setattr(arrays, "LONGEST_SUM", longest)
+    random = np.random.default_rng(2)
+    inputs, gradient = (jnp.asarray(random.normal(size=(7, 3, size)), jnp.float32) for size in (5, 6))
+    found = kernel_gradient(inputs.swapaxes(1, 2) if columns else inputs, gradient, precision, columns)
+    expected = np.einsum("tbd,tbf->df", inputs, gradient)
+    assert found.shape == (5, 6) and found.dtype == jnp.float32
+    assert np.linalg.norm(found - expected) <= {"float32": 1e-6, "bfloat16": 1e-2}[precision] * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from by_hand import Hand, logistic
 from flax import linen, nnx
 
 from charrnn.config import ModelConfig
-from charrnn.nn import linear, recurrence
+from charrnn.nn import layout, linear, recurrence
 from charrnn.nn.arrays import sigmoid
 from charrnn.nn.cells import CELLS, LinearCell, base, make_cell
-from charrnn.nn.recurrence import Weights
+from charrnn.nn.recurrence import LookUp, Weights
 
 T, B, H, E = 8, 3, 5, 4
 NO_RESETS = np.zeros((T, B), bool)
@@ -28,11 +28,23 @@ quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level":
 
 
 def window(cell, weights, inputs, state, resets, precision):
-    """`recurrence.run` of inputs side by side."""
-    return recurrence.run(cell, weights, recurrence.blocks_of(cell, inputs), state, resets, precision)
+    """`recurrence.run` of inputs side by side, or of what to look up."""
+    source = inputs if isinstance(inputs, LookUp) else recurrence.blocks_of(cell, inputs)
+    return recurrence.run(cell, weights, source, state, resets, precision)
+
+
+def window_in_columns(cell, weights, inputs, state, resets, precision):
+    """The same with states as columns, as those of wide networks are."""
+    assert cell.elementwise
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "_FEWEST_ROWS", B)
+        patch.setattr(layout, "_FEWEST_UNITS", H)
+        return window(cell, weights, inputs, state, resets, precision)
 
 
 run = quick_jit(window, static_argnums=(0, 5))
+run_in_columns = quick_jit(window_in_columns, static_argnums=(0, 5))
+with_columns = pytest.mark.parametrize("name", [name for name in CELLS if CELLS[name].elementwise])
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +103,16 @@ def test_outputs_are_the_equations(name):
     cell, weights, inputs, state, resets = problem(name)
     outputs, final = run(cell, weights, inputs, state, resets, "float64")
     expected, last = by_hand(name, cell, weights, inputs, state, resets)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-11)
+    for part, wanted in zip(final, last, strict=True):
+        np.testing.assert_allclose(part, wanted, rtol=1e-11)
+
+
+@with_columns
+def test_columns_are_rows(name):
+    cell, weights, inputs, state, resets = problem(name)
+    outputs, final = run_in_columns(cell, weights, inputs, state, resets, "float64")
+    expected, last = run(cell, weights, inputs, state, resets, "float64")
     np.testing.assert_allclose(outputs, expected, rtol=1e-11)
     for part, wanted in zip(final, last, strict=True):
         np.testing.assert_allclose(part, wanted, rtol=1e-11)
@@ -228,23 +250,41 @@ def test_gradients_are_autodiff_of_the_plain_loop(name):
         assert np.linalg.norm(found - expected) <= 1e-10 * np.linalg.norm(expected)
 
 
-@every_cell
-def test_gradients_in_bfloat16_are_near(name):
-    ours = gradients_of(window, name, "bfloat16", np.float32)
+@with_columns
+def test_gradients_of_columns_are_autodiff_of_the_plain_loop(name):
+    ours = gradients_of(window_in_columns, name, "float64")
+    for found, expected in zip(ours, plain_gradients(name), strict=True):
+        assert np.linalg.norm(found - expected) <= 1e-10 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    ("loop", "name"), [(window, name) for name in CELLS] + [(window_in_columns, name) for name in ("lstm", "gru")]
+)
+def test_gradients_in_bfloat16_are_near(loop, name):
+    ours = gradients_of(loop, name, "bfloat16", np.float32)
     for found, expected in zip(ours, plain_gradients(name), strict=True):
         assert np.linalg.norm(found - expected) <= 1e-2 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("longest", [8, 20, 1024])
-def test_long_sums_are_made_in_parts(monkeypatch, longest):
-    monkeypatch.setattr(recurrence, "_LONGEST_SUM", longest)  # of 20: 8, 8 and 4; all; all
-    random = np.random.default_rng(5)
-    operand, transposed = (jnp.asarray(random.normal(size=shape), jnp.float32) for shape in ((B, H), (4 * H, H)))
-    blocks = tuple(jnp.asarray(random.normal(size=(B, H)), jnp.float32) for _ in range(4))
-    through, _, passed = jax.vjp(partial(recurrence._known_product, "bfloat16"), operand, transposed, blocks)[1](blocks)
-    expected = np.concatenate(blocks, -1) @ transposed
-    assert np.linalg.norm(through - expected) <= 1e-2 * np.linalg.norm(expected)
-    assert all((one == other).all() for one, other in zip(passed, blocks, strict=True))
+@every_cell
+@pytest.mark.parametrize("loop", [window, window_in_columns])
+def test_inputs_that_are_looked_up_are_rows_of_their_table(name, loop):
+    cell, weights, inputs, state, resets = problem(name)
+    if loop is window_in_columns and not cell.elementwise:
+        pytest.skip("never in columns")
+    table, ids = inputs.reshape(T * B, -1), np.random.default_rng(1).integers(0, T * B, (T, B))
+
+    @quick_jit
+    def both(table):
+        def squares(inputs):
+            outputs, _ = loop(cell, weights, inputs, state, resets, "float64")
+            return (outputs**2).sum(), outputs
+
+        looked_up = jax.grad(lambda table: squares(LookUp(table, ids)), has_aux=True)(table)
+        return looked_up, jax.grad(lambda table: squares(table[ids]), has_aux=True)(table)
+
+    for found, expected in zip(*both(table), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 @every_cell

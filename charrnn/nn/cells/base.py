@@ -56,6 +56,9 @@ class Cell(ABC):
     """Blocks `H` wide of the input's product `W x + b`: first those added to the kernels' products, in
     order, then those that `step` is given as `x`. 0: `x` is the input itself, which the cell multiplies."""
 
+    elementwise: ClassVar[bool] = True
+    """Whether `step` does nothing but products and elementwise operations, and so is free to have columns for rows."""
+
     state_parts: ClassVar[int] = 1
     """Arrays `[B, H]` in the state; the first is the output `h`."""
 

@@ -127,6 +127,7 @@ class MogrifierLSTM(Cell):
     not rounded to bfloat16: their errors would multiply round by round.
     """
 
+    elementwise: ClassVar[bool] = False
     input_gates: ClassVar[int] = 0
     state_parts: ClassVar[int] = 2
 
