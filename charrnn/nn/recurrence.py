@@ -128,15 +128,50 @@ def _forward(
 
 def _backward(cell: Cell, precision: str, axis: int, residuals: Any, gradients: tuple[Array, State]) -> tuple:
     weights, source, inputs, initial, resets, states, kept = residuals
-    output_gradients, final_gradient = jax.tree.map(partial(turned, axis=axis), gradients)
     before = tuple(jnp.concatenate([first[None], rest[:-1]]) for first, rest in zip(initial, states, strict=True))
-    kernels, type_ = _kernels(cell, inputs[0], initial, axis), inputs[0].dtype
-    rounded, storage = _rounded(weights, kernels, precision), storage_type(precision, type_)
-    types = _types(weights, kernels, precision)
-    shared = sum(kernel.inputs for kernel in kernels.values())
+    kernels = _kernels(cell, inputs[0], initial, axis)
+    rounded, types = _rounded(weights, kernels, precision), _types(weights, kernels, precision)
     replay = _Replay(cell, precision, axis, {
         name: layout.backward_factors(kernel, kernels[name], axis) for name, kernel in rounded.kernels.items()
     })  # fmt: skip
+    output_gradients, final_gradient = jax.tree.map(partial(turned, axis=axis), gradients)
+    steps = (inputs, kept, before, output_gradients, resets)
+    (of_state, of_vectors), (emitted, free) = _steps_back(replay, rounded.vectors, types, steps, final_gradient)
+
+    of_results = {name: turned(unpacked(bits, types[name]), axis) for name, bits in emitted.items()}
+    vectors = layout.spread(weights.vectors, before[0], axis)
+    _, operands = replay(_recall(kept, types, initial[0].dtype), inputs, vectors, _reset(before, resets, axis))
+    of_weights = Weights(
+        _kernel_gradients(weights, kernels, operands, of_results, precision, axis),
+        {name: layout.over_rows(gradient, axis) for name, gradient in of_vectors.items()},
+    )
+    added = [
+        unpacked(bits, types[name])
+        for name, kernel in kernels.items()
+        for bits in layout.split(packed(of_results[name], types[name]), kernel, ROWS)[: kernel.inputs]
+    ]
+    of_inputs = (*added, *(turned(block, axis) for block in free))
+    of_blocks = tuple(block.astype(inputs[0].dtype) for block in of_inputs)
+    of_initial = jax.tree.map(partial(turned, axis=axis), of_state)
+    if source is None:
+        return of_weights, of_blocks, of_initial, None
+    of_table = look_up_gradient(source.table, source.ids, of_blocks)
+    return of_weights, LookUp(of_table, None), of_initial, None  # type: ignore[arg-type] # ids have no gradient
+
+
+def _steps_back(
+    replay: "_Replay", vectors: dict[str, Array], types: dict[str, jnp.dtype], steps: tuple, final_gradient: State
+) -> tuple:
+    """The steps from the last to the first, each a `replay` differentiated.
+
+    steps: inputs, kept results, states before, gradients of the outputs, resets. Returns the gradients of the
+    initial state and of each copy of the vectors; and of all steps those of the kernels' results, packed,
+    and of the inputs' blocks that are added to no result.
+    """
+    inputs, kept, before, output_gradients, resets = steps
+    shared = sum(kernel.inputs for kernel in _kernels(replay.cell, inputs[0], before, replay.axis).values())
+    axis, type_, storage = replay.axis, inputs[0].dtype, storage_type(replay.precision, inputs[0].dtype)
+    spread = layout.spread(vectors, before[0][0], axis)
 
     def body(carry: tuple[State, dict[str, Array]], here: tuple) -> tuple[tuple, tuple]:
         state_gradient, vector_gradients = carry
@@ -144,8 +179,7 @@ def _backward(cell: Cell, precision: str, axis: int, residuals: Any, gradients: 
         x = tuple(unpacked(block, type_) for block in bits)
         results = _recall(kept, types, state_gradient[0].dtype)
         later = (state_gradient[0] + output_gradient, *state_gradient[1:])
-        vectors = layout.spread(rounded.vectors, before[0], axis)
-        _, vjp, _ = jax.vjp(replay, results, x, vectors, _reset(before, reset, axis), has_aux=True)
+        _, vjp, _ = jax.vjp(replay, results, x, spread, _reset(before, reset, axis), has_aux=True)
         result_gradients, input_gradient, more, gradient = vjp(later)
         emitted = {
             name: jnp.concatenate([packed(block, types[name]) for block in blocks], axis)
@@ -155,31 +189,15 @@ def _backward(cell: Cell, precision: str, axis: int, residuals: Any, gradients: 
         free = tuple(packed(block, storage) for block in input_gradient[shared:])
         return (_reset(gradient, reset, axis), vector_gradients), (emitted, free)
 
-    nothing = jax.tree.map(jnp.zeros_like, layout.spread(weights.vectors, initial[0], axis))
-    steps = (tuple(packed(block, type_) for block in inputs), kept, before, output_gradients, resets)
-    (initial_gradient, vector_gradients), (emitted, free) = _scan(
-        body, (final_gradient, nothing), steps, like=output_gradients, reverse=True
+    bits = tuple(packed(block, type_) for block in inputs)
+    first, (emitted, free) = _scan(
+        body,
+        (final_gradient, jax.tree.map(jnp.zeros_like, spread)),
+        (bits, kept, before, output_gradients, resets),
+        like=output_gradients,
+        reverse=True,
     )
-    of_results = {name: turned(unpacked(bits, types[name]), axis) for name, bits in emitted.items()}
-    results = _recall(kept, types, initial[0].dtype)
-    vectors = layout.spread(weights.vectors, before[0], axis)
-    _, operands = replay(results, inputs, vectors, _reset(before, resets, axis))
-    added = [
-        unpacked(bits, types[name])
-        for name, kernel in kernels.items()
-        for bits in layout.split(packed(of_results[name], types[name]), kernel, ROWS)[: kernel.inputs]
-    ]
-    of_inputs = (*added, *(turned(unpacked(bits, storage), axis) for bits in free))
-    of_weights = Weights(
-        _kernel_gradients(weights, kernels, operands, of_results, precision, axis),
-        {name: layout.over_rows(gradient, axis) for name, gradient in vector_gradients.items()},
-    )
-    of_state = jax.tree.map(partial(turned, axis=axis), initial_gradient)
-    of_blocks = tuple(block.astype(type_) for block in of_inputs)
-    if source is None:
-        return of_weights, of_blocks, of_state, None
-    of_table = look_up_gradient(source.table, source.ids, of_blocks)
-    return of_weights, LookUp(of_table, None), of_state, None  # type: ignore[arg-type] # ids have no gradient
+    return first, (emitted, tuple(unpacked(block, storage) for block in free))
 
 
 _run.defvjp(_forward, _backward)
