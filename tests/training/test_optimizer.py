@@ -6,6 +6,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from charrnn.config import ModelConfig, Optimizer, TrainingConfig
@@ -85,6 +86,31 @@ def test_every_rule_goes_downhill(name: str) -> None:
     with jax.numpy_dtype_promotion("standard"):
         before, after = distances(network)
     assert after < 0.7 * before
+
+
+@pytest.mark.parametrize("most", [0.5, 2.0, 100.0])
+def test_gradients_are_clipped_to_their_common_norm(most: float) -> None:
+    network = create(ModelConfig(hidden_size=8, embedding_size=0), 11, 0)
+    gradients = jax.tree.map(lambda array: jnp.asarray(RANDOM.normal(size=array.shape), jnp.float32), network)
+    norm = float(optax.tree.norm(gradients))
+    assert 2 < norm < 100
+    rule = make_optimizer("sgd", 0.0, most)
+    updates, _ = jax.jit(rule.update)(gradients, rule.init(network), network)
+    kept = 1.9 * min(1.0, most / norm)  # the first of Nesterov's steps: the gradient and 0.9 of it
+    for name, update in named_arrays(updates).items():
+        np.testing.assert_allclose(update, kept * named_arrays(gradients)[name], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("adamw", 0.25), ("muon", 0.25), ("adam", 0.0), ("sgd", 0.0)])
+def test_matrices_decay_and_biases_do_not(name: str, decay: float) -> None:
+    network = create(ModelConfig(hidden_size=8, embedding_size=4, num_layers=2), 11, 0)
+    nothing, rule = jax.tree.map(jnp.zeros_like, network), make_optimizer(name, 0.25, 1.0)
+    with jax.numpy_dtype_promotion("standard"):
+        updates = named_arrays(jax.jit(rule.update)(nothing, rule.init(network), network)[0])
+    for name, weights in named_arrays(network).items():
+        expected = decay * weights if weights.ndim == 2 else jnp.zeros_like(weights)
+        np.testing.assert_allclose(updates[name], expected, rtol=1e-6)
+    assert np.asarray(named_arrays(network)["layers.0.bias"]).any()  # the forget gates' ones, which would show
 
 
 @pytest.mark.parametrize(

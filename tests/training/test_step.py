@@ -83,6 +83,41 @@ def test_the_loss_and_the_gradient_are_of_the_mean_over_the_targets(tiny_config,
     np.testing.assert_allclose(norms, [norm, 0.0], rtol=1e-4)
 
 
+def loss_of(config, settings, batch, step=0):
+    """The loss that a step finds, which is of the weights before it."""
+    state = initial_state(config, 11)._replace(step=jnp.asarray(step, jnp.int32))
+    carry = jax.tree.map(lambda part: jnp.zeros((batch.inputs.shape[-1], *part.shape[1:])), state.carry)
+    placed = place(state._replace(carry=carry), settings)
+    return float(train_steps(placed, batch, np.zeros(1, np.float32), np.int32(1), settings)[1][0])
+
+
+def batch_of(rows, times=1):
+    """Random characters, the same rows so many times side by side."""
+    ids = np.random.default_rng(3).integers(0, 11, (2, 1, 8, rows), np.int32)
+    inputs, targets = np.concatenate([ids] * times, -1)
+    return Batch(inputs, targets, np.zeros(inputs.shape, bool))
+
+
+@pytest.mark.parametrize("dropped", [0.0, 0.5])
+def test_each_step_and_each_device_drops_anew(tiny_config, dropped):
+    model = dataclasses.replace(tiny_config.model, dropout=dropped)
+    config = dataclasses.replace(tiny_config, model=model)
+    one = dataclasses.replace(StepSettings.of(config), shards=1)
+    first, again, later = (loss_of(config, one, batch_of(4), step) for step in (5, 5, 6))
+    assert first == again
+    assert (first != later) == bool(dropped)
+    # Twice the same rows, on two devices: only what is dropped can make a difference.
+    twice = loss_of(config, dataclasses.replace(one, shards=2), batch_of(4, times=2), 5)
+    assert (abs(twice - first) > 1e-5) == bool(dropped)
+
+
+def test_steps_have_the_precision_that_is_asked_for(tiny_config):
+    exact = dataclasses.replace(StepSettings.of(tiny_config), shards=1, dropout=NO_DROPOUT)
+    rounded = dataclasses.replace(exact, precision="bfloat16")
+    losses = [loss_of(tiny_config, settings, batch_of(4)) for settings in (exact, rounded)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("batch_size", "shards"), [(1, 1), (8, 1), (16, 2), (24, 3), (32, 4), (64, 4), (50, 2), (53, 1)]
 )
