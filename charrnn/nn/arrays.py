@@ -93,7 +93,7 @@ def _dense_blocks_backward(
 
 
 def _through_blocks(gradients: Blocks, kernel: Array, precision: str) -> Array:
-    """The gradient of what a kernel was multiplied with; on a CPU in sums that are not too long."""
+    """The gradient of what a kernel was multiplied with; on a CPU a product for so many blocks as are a short sum."""
     width = gradients[0].shape[-1]
 
     def times(gradients: Blocks, start: int) -> Array:
@@ -171,7 +171,7 @@ def _kernel_gradient(inputs: Array, gradient: Array, precision: str, columns: bo
 
 
 def _kernel_gradient_in_pieces(inputs: Array, gradient: Array, columns: bool) -> Array:
-    """The same in bfloat16, as a sum of products over `LONGEST_SUM` rows or a few more each."""
+    """The same in bfloat16, as a sum of products over `LONGEST_SUM` rows each, or up to twice as many."""
     steps, rows = len(gradient), math.prod(gradient.shape[1:-1])
     size = -(-steps // max(1, steps * rows // LONGEST_SUM))
     bits = packed(inputs, jnp.bfloat16), packed(gradient, jnp.bfloat16)

@@ -30,7 +30,7 @@ _FEWEST_ROWS, _FEWEST_UNITS = 32, 512
 
 
 def axis_for(cell: Cell, state: Array) -> int:
-    """In which layout a window is read fastest, by its initial state `[B, H]`."""
+    """In which layout a window is read fastest here, by its initial state `[B, H]`."""
     rows, units = state.shape
     large = rows >= _FEWEST_ROWS and units >= _FEWEST_UNITS
     return COLUMNS if large and cell.elementwise and jax.default_backend() == "cpu" else ROWS

@@ -149,7 +149,8 @@ class Network(nnx.Module):
         looked_up = LookUp(table, jnp.where(resets, table.shape[0] - 1, inputs))
         if key is None:
             dropout, key = NO_DROPOUT, jax.random.key(0)
-        hidden, after = table, []
+        hidden: Any = None
+        after: list[State] = []
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
             below = hidden
             source = layer.project_window(below, precision) if index else looked_up

@@ -1,5 +1,6 @@
 """The one matrix product: its gradient has a formula of its own, which is held against JAX's."""
 
+import re
 from functools import partial
 
 import jax
@@ -36,7 +37,9 @@ def test_dense_is_a_product_and_so_is_its_gradient(precision, dtype, tolerance):
 
 
 @in_every_precision
-def test_dense_blocks_are_the_product_with_its_bias_cut(precision, dtype, tolerance):
+@pytest.mark.parametrize("longest", [1, 4, 1024])  # terms of a sum, of which each of the three blocks has two
+def test_dense_blocks_are_the_product_with_its_bias_cut(monkeypatch, longest, precision, dtype, tolerance):
+    monkeypatch.setattr(arrays, "LONGEST_SUM", longest)
     random = np.random.default_rng(1)
     with jax.enable_x64(dtype == "float64"):
         shapes = ((7, 3, 5), (5, 6), (6,), (7, 3, 6))
@@ -71,6 +74,14 @@ def test_a_kernels_gradient_is_the_sum_of_its_pieces(monkeypatch, longest, preci
     expected = np.einsum("tbd,tbf->df", inputs, gradient)
     assert found.shape == (5, 6) and found.dtype == jnp.float32
     assert np.linalg.norm(found - expected) <= {"float32": 1e-6, "bfloat16": 1e-2}[precision] * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(("longest", "rows"), [(1024, {21}), (21, {21}), (8, {12, 9}), (3, {3}), (1, {3})])
+def test_no_sum_of_a_kernels_gradient_is_twice_too_long(monkeypatch, longest, rows):
+    monkeypatch.setattr(arrays, "LONGEST_SUM", longest)
+    inputs, gradient = np.zeros((7, 3, 5), jnp.bfloat16), np.zeros((7, 3, 6), jnp.bfloat16)
+    program = jax.jit(lambda *pair: kernel_gradient(*pair, "bfloat16")).lower(inputs, gradient).as_text()
+    assert {int(found) for found in re.findall(r"dot_general.*\(tensor<5x(\d+)xbf16>", program)} == rows
 
 
 @pytest.mark.parametrize(

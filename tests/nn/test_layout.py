@@ -1,5 +1,6 @@
 """Rows and columns, and what passes through a product in pieces."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,6 +41,12 @@ def test_a_gradient_passes_through_a_product_in_pieces(monkeypatch, axis, longes
 )
 def test_large_states_of_elementwise_cells_are_columns(cell, shape, axis):
     assert layout.axis_for(make_cell(ModelConfig(cell=cell)), jnp.zeros(shape)) == axis
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "tpu"])
+def test_on_accelerators_states_are_rows(monkeypatch, accelerator):
+    monkeypatch.setattr(jax, "default_backend", lambda: accelerator)
+    assert layout.axis_for(make_cell(ModelConfig()), jnp.zeros((64, 1024))) == ROWS
 
 
 @pytest.mark.parametrize("window", [(), (7,)])

@@ -17,8 +17,12 @@ from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.step import StepSettings, initial_state, place, train_steps
 
 
+@pytest.mark.parametrize("hidden_size", [8, 512])  # rows, and columns where the batch is large enough
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_the_train_step_lowers_for_accelerators(tiny_config, platform):
+def test_the_train_step_lowers_for_accelerators(tiny_config, platform, hidden_size):
+    model = dataclasses.replace(tiny_config.model, hidden_size=hidden_size, num_layers=2)
+    training = dataclasses.replace(tiny_config.training, batch_size=32, precision="bfloat16")
+    tiny_config = dataclasses.replace(tiny_config, model=model, training=training)
     state = initial_state(tiny_config, 11)
     # A flax module has no serialised form, so the exported function takes plain arrays.
     leaves, structure = jax.tree.flatten(state)
@@ -29,8 +33,8 @@ def test_the_train_step_lowers_for_accelerators(tiny_config, platform):
         result = train_steps.__wrapped__(state, Batch(*batches), rates, count, settings)
         return jax.tree.leaves(result)
 
-    settings = StepSettings.of(tiny_config)
-    batches = (np.zeros((2, 8, 4), np.int32), np.zeros((2, 8, 4), np.int32), np.zeros((2, 8, 4), bool))
+    settings = dataclasses.replace(StepSettings.of(tiny_config), shards=1)
+    batches = (np.zeros((2, 8, 32), np.int32), np.zeros((2, 8, 32), np.int32), np.zeros((2, 8, 32), bool))
     exported = export.export(steps, platforms=[platform])(leaves, batches, np.zeros(2, np.float32), np.int32(2))
     assert exported.platforms == (platform,)
 

@@ -80,7 +80,10 @@ class Cell(ABC):
 
     @abstractmethod
     def step(self, product: Product, x: tuple[Array, ...], vectors: Vectors, state: State) -> State:
-        """The new state from the input's part `x` (blocks `[B, H]`) and the state before."""
+        """The new state from the input's part `x` (blocks `[B, H]`) and the state before.
+
+        Where a cell is `elementwise`, all of these may come turned, `[H, B]`, and the vectors as `[D, B]`.
+        """
 
 
 class LinearCell(Cell):
