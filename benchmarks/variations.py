@@ -20,9 +20,10 @@ import optax
 from flax import nnx
 
 from charrnn.nn import network as networks
-from charrnn.nn.arrays import Array, Blocks, State, add_bias, dense, sigmoid
+from charrnn.nn.arrays import Array, State, add_bias, dense, sigmoid
 from charrnn.nn.cells import LSTM
 from charrnn.nn.network import Network
+from charrnn.nn.recurrence import LookUp
 from charrnn.text.batches import NO_TARGET, Batch, TrainBatches
 from charrnn.training import loop, optimizer, step
 
@@ -105,17 +106,17 @@ def embedding_dropout() -> None:
         keys[:] = [] if key is None else [jax.random.fold_in(key, 1000)]
         return usual_call(self, *arrays, key=key, **more)
 
-    def look_up(table: Array, ids: Array, count: int) -> Blocks:
+    def look_up(table: Array, ids: Array) -> LookUp:
         if not keys:
-            return usual_look_up(table, ids, count)
+            return LookUp(table, ids)
         bias = jnp.broadcast_to(table[-1:].astype(jnp.float32), table.shape)  # what a start reads, in every row
         kept = jax.random.bernoulli(keys[0], 1 - _DROPPED_CHARACTERS, (table.shape[0], 1))
         of_character = (table.astype(jnp.float32) - bias) / (1 - _DROPPED_CHARACTERS)
         dropped = bias + jnp.where(kept, of_character, jnp.zeros((), jnp.float32))
-        return usual_look_up(dropped.astype(table.dtype), ids, count)
+        return LookUp(dropped.astype(table.dtype), ids)
 
     usual_call = replace(Network, "__call__", call)
-    usual_look_up = replace(networks, "look_up", look_up)
+    replace(networks, "LookUp", look_up)
 
 
 def tied() -> None:
