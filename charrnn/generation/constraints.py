@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from charrnn.generation.filters import Filter, Memory, numbers
 from charrnn.nn.arrays import Array
@@ -94,7 +93,9 @@ class NoRepeat(Filter):
         ids, equal, length = memory
         before = jnp.pad(equal, ((0, 0), (1, 0)))[:, :-1]
         repeats = (before >= self.size - 1) & (_places(ids) < length[:, None])
-        left = jnp.where(_any_of(ids, repeats, logits.shape[-1]), -jnp.inf, logits)
+        rows = jnp.arange(len(ids))[:, None]
+        repeated = jnp.zeros(logits.shape, bool).at[rows, ids].max(repeats)
+        left = jnp.where(repeated, -jnp.inf, logits)
         return jnp.where((left > -jnp.inf).any(-1, keepdims=True), left, logits)
 
     def update(self, memory: Memory, drawn: Array) -> Memory:
@@ -103,18 +104,6 @@ class NoRepeat(Filter):
         earlier = _places(ids) < length[:, None]
         equal = jnp.where(earlier & (ids == drawn[:, None]), before + 1, 0)
         return jnp.where(_places(ids) == length[:, None], drawn[:, None], ids), equal, length + 1
-
-
-def _any_of(ids: Array, chosen: Array, vocabulary_size: int) -> Array:
-    """`[B, V]`: which ids stand at a chosen place, one after the other: few do; a scatter visits all places."""
-
-    def one_more(loop: tuple[Array, Array]) -> tuple[Array, Array]:
-        chosen, found = loop
-        largest = jnp.where(chosen, ids, -1).max(-1, keepdims=True)
-        return chosen & (ids != largest), found | (every == largest)
-
-    every = jnp.broadcast_to(jnp.arange(vocabulary_size), (len(ids), vocabulary_size))
-    return lax.while_loop(lambda loop: loop[0].any(), one_more, (chosen, jnp.zeros(every.shape, bool)))[1]
 
 
 @numbers("following", "accepting", "needed", "start", "length")
