@@ -21,6 +21,7 @@ from charrnn.training import loop
 from charrnn.training.devices import _accelerator_has_bfloat16, _cpu_has_bfloat16, keep_compiled_programs
 from charrnn.training.events import Validated
 from charrnn.training.objective import negative_log_likelihood
+from charrnn.training.optimizer import learning_rate
 from charrnn.training.progress import Progress
 from charrnn.training.step import StepSettings, initial_state, place, train_steps
 from charrnn.training.task import budget_spent
@@ -141,9 +142,13 @@ def test_a_run_does_not_end_without_its_last_validation(text_file, tmp_path, mon
         return None if asked[0] else Validation(math.nan, math.nan, math.nan)
 
     monkeypatch.setattr(loop, "validate", spoilt_validation)
-    *_, last = job.events(lambda: any(asked))
-    if spoilt == "not finite":  # it went back and learnt once more
+    *events, last = job.events(lambda: any(asked))
+    if spoilt == "not finite":  # it went back and learnt once more, at a quarter of the rate
         assert (last.reason, last.step, math.isfinite(last.best_nats)) == ("budget", 20, True)
+        (back,) = [event for event in job.task.folder.metrics() if event["event"] == "back"]
+        (warned,) = [event.text for event in events if isinstance(event, loop.Warned)]
+        usual = learning_rate(job.task.config.training, back["step"] / 20)
+        assert warned.endswith(f"the learning rate at {usual / 4:.2g}")
         return
     assert (last.reason, last.step) == ("stopped", 20)
     *_, tested, last = start((), run=job.task.folder.name, checkpoints=tmp_path, resume=True).events()
