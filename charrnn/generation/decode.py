@@ -15,7 +15,9 @@ import numpy as np
 from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
+from charrnn.nn import joint
 from charrnn.nn.arrays import Array, Carry, index_of_largest, log_sum_exp, storage_type
+from charrnn.nn.joint import Ahead, Joint
 from charrnn.nn.network import Network, rounded
 from charrnn.text.vocabulary import EOS
 
@@ -35,15 +37,20 @@ _NARROW = 4096
 
 _PROMPT_WINDOW = 4096
 
+_NARROW_LAYER, _FEW_ROWS = 256, 2
+"""Joint products are faster in wider layers; of more rows, separate ones keep two cores busier."""
+
 
 class Prepared(NamedTuple):
     """A network made ready for many single steps.
 
-    network: its matrices rounded to the precision. table: `first_projections`, `[V, G*H]`.
+    network: its matrices rounded to the precision. table: `first_projections`, `[V, G*H]`. joint: for few rows,
+    the matrices side by side where that is faster, else none.
     """
 
     network: Network
     table: Array
+    joint: Joint = ()
 
 
 class Rows(NamedTuple):
@@ -53,6 +60,7 @@ class Rows(NamedTuple):
     fresh: `[B]` bool, there is none before (zero state, zero input). memories: one a filter.
     number: `[B]` int32, which text a row holds. position: `[B]` int32, characters drawn so far.
     ended: `[B]` int32, GOING or why the text ended; such a row is free for another text.
+    known: inside `draw`, what `joint` knows of the carry.
     """
 
     carry: Carry
@@ -62,6 +70,7 @@ class Rows(NamedTuple):
     number: Array
     position: Array
     ended: Array
+    known: Ahead = ()
 
 
 class Beginning(NamedTuple):
@@ -141,7 +150,11 @@ def block_for(rows: int, prepared: Prepared) -> int:
 def prepare(network: Network, precision: str) -> Prepared:
     """Do once what each step would otherwise do again."""
     storage = storage_type(precision, network.head_kernel.dtype)
-    return Prepared(rounded(network, storage), network.first_projections(precision).astype(storage))
+    ready = rounded(network, storage)
+    # Narrower it is no faster, and in float32 a product with a transposed matrix is summed in another order.
+    wide = precision == "bfloat16" and network.layers[0].hidden_size > _NARROW_LAYER
+    matrices = joint.join(ready) if wide else ()
+    return Prepared(ready, network.first_projections(precision).astype(storage), matrices)
 
 
 def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -> Rows:
@@ -200,7 +213,7 @@ def _read_window(prepared: Prepared, ids: Array, count: Array, starts: Array, ca
 
     Every row reads the same: there are as many as when one text is drawn, so that the products are the same.
     """
-    network, table = prepared
+    network, table, _ = prepared
     rows = jax.tree.leaves(carry)[0].shape[0]
 
     def body(t: Array, carry: Carry) -> Carry:
@@ -228,6 +241,9 @@ def draw(
     was drawn, how many blocks of it were (fewer where no text is left), the rows and the queue after.
     """
     size, vocabulary_size = len(rows.previous), prepared.table.shape[0]
+    if size > _FEW_ROWS:
+        prepared = prepared._replace(joint=())
+    start, rows = (_looking_ahead(prepared, these, size, precision) for these in (start, rows))
     texts = jnp.zeros((MOST_BLOCKS, size), jnp.int32)
     shape = (MOST_BLOCKS, block, size)
     drawn = Drawn(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), texts, texts, texts)
@@ -248,7 +264,15 @@ def draw(
         return (done < blocks) & ((rows.ended == GOING).any() | (queue.next < queue.limit))
 
     done, rows, queue, drawn = lax.while_loop(unfinished, body, (jnp.int32(0), rows, queue, drawn))
-    return drawn, done, rows, queue
+    return drawn, done, rows._replace(known=()), queue
+
+
+def _looking_ahead(prepared: Prepared, rows: Rows, size: int, precision: str) -> Rows:
+    """With what `joint` knows of the carry; one row as `size` of it, so that the products are the same."""
+    if not prepared.joint:
+        return rows
+    carry = jax.tree.map(lambda part: jnp.broadcast_to(part, (size, *part.shape[1:])), rows.carry)
+    return rows._replace(known=joint.ahead(prepared.joint, carry, precision))
 
 
 def _refill(start: Rows, rows: Rows, queue: Queue) -> tuple[Rows, Queue]:
@@ -268,8 +292,12 @@ def _step(
     prepared: Prepared, filters: tuple[Filter, ...], precision: str, length: Array, rows: Rows, noise: Array
 ) -> tuple[Rows, tuple[Array, Array]]:
     """Draw one character a row with the noise `[B, V]`: the rows after, the ids `[B]` and the logits `[B, V]`."""
-    network, table = prepared
-    logits, carry = network.step(table, rows.previous, rows.fresh, rows.carry, precision)
+    (network, table, matrices), known = prepared, rows.known
+    if matrices:
+        first = network.first_inputs(table, rows.previous, rows.fresh)
+        logits, carry, known = joint.step(network, matrices, first, rows.carry, known, precision)
+    else:
+        logits, carry = network.step(table, rows.previous, rows.fresh, rows.carry, precision)
     filtered = logits
     for one, memory in zip(filters, rows.memories, strict=True):
         filtered = one(filtered, memory)
@@ -291,6 +319,7 @@ def _step(
         number=rows.number,
         position=position,
         ended=jnp.where(going, ended, rows.ended).astype(jnp.int32),
+        known=known,
     )
     return after, (drawn, logits)
 

@@ -46,7 +46,7 @@ def beginning(prepared: Prepared, precision: str) -> Place:
 
 def _after(prepared: Prepared, carry: Carry, id: Array, precision: str, starts: bool = False) -> Place:
     """The place one character further."""
-    network, table = prepared
+    network, table, _ = prepared
     rows = jax.tree.leaves(carry)[0].shape[0]
     logits, carry = network.step(table, jnp.broadcast_to(id, rows), jnp.full(rows, starts), carry, precision)
     return Place(carry, _log_softmax(logits)[0].astype(jnp.float32))
@@ -159,7 +159,7 @@ def _padded(numbers: list[int]) -> np.ndarray:
 @partial(jax.jit, static_argnames="precision")
 def _extend(prepared: Prepared, carry: Carry, parents: Array, ids: Array, precision: str) -> tuple[Carry, Array]:
     """Feed an id to the state of each parent row: the new states, and what may come next, `[P, V]`."""
-    network, table = prepared
+    network, table, _ = prepared
     states = jax.tree.map(lambda part: part[parents], carry)
     logits, after = network.step(table, ids, jnp.zeros(ids.shape, bool), states, precision)
     return after, _log_softmax(logits)

@@ -96,7 +96,7 @@ def _score_as_drawn(
     prepared: Prepared, inputs: Array, targets: Array, resets: Array, carry: Carry, precision: str, top: int
 ) -> tuple[Scored, Carry]:
     """A window of one stream. Every row of the state reads the same: there are as many as when one text is drawn."""
-    network, table = prepared
+    network, table, _ = prepared
     rows = jax.tree.leaves(carry)[0].shape[0]
 
     def body(carry: Carry, here: tuple[Array, Array]) -> tuple[Carry, Array]:

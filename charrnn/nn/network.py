@@ -167,18 +167,19 @@ class Network(nnx.Module):
                 hidden = drop(hidden, dropout.units, jax.random.fold_in(key, 2 * index), rows)
         return self.head(hidden, precision), tuple(after)
 
+    def first_inputs(self, table: Array, ids: Array, fresh: Array) -> Array:
+        """What the first layer makes of the characters before, `[B, G*H]`, as `step` has them."""
+        rows = table[ids]
+        return jnp.where(fresh[:, None], jnp.broadcast_to(self._start().astype(table.dtype), rows.shape), rows)
+
     def step(self, table: Array, ids: Array, fresh: Array, carry: Carry, precision: str) -> tuple[Array, Carry]:
         """One character for every row, as generation needs it.
 
         table: `first_projections`. ids: `[B]`, the characters before. fresh: `[B]` bool, rows that
         start a document. Returns the logits `[B, V]` and the new state.
         """
-        projected = table[ids]
-        projected = jnp.where(
-            fresh[:, None], jnp.broadcast_to(self._start().astype(table.dtype), projected.shape), projected
-        )
         after: list[State] = []
-        hidden = projected
+        hidden = projected = self.first_inputs(table, ids, fresh)
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
             below = hidden
             if index:

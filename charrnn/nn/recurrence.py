@@ -10,7 +10,7 @@ What a scan reads comes in blocks, an array a gate: a slice of a slice, at a tim
 read anew for every number, and XLA's CPU compiler makes no vector instructions of such a loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -44,13 +44,21 @@ class Weights(NamedTuple):
     vectors: dict[str, Array]
 
 
-def step(cell: Cell, weights: Weights, inputs: Array, state: State, precision: str) -> tuple[State, dict[str, Blocks]]:
+def step(
+    cell: Cell,
+    weights: Weights,
+    inputs: Array,
+    state: State,
+    precision: str,
+    known: Mapping[str, Array] | None = None,
+) -> tuple[State, dict[str, Blocks]]:
     """One step of a cell.
 
     inputs: the input's product with its bias `[B, input_gates * H]`, or the input itself `[B, E]`
-    where the cell has no input gates. Returns the new state and each kernel's result, blocks `[B, H]`.
+    where the cell has no input gates. known: products by name that were made before.
+    Returns the new state and each kernel's result, blocks `[B, H]`.
     """
-    return _step(cell, weights, blocks_of(cell, inputs), state, precision, ROWS)
+    return _step(cell, weights, blocks_of(cell, inputs), state, precision, ROWS, known or {})
 
 
 def blocks_of(cell: Cell, inputs: Array) -> Blocks:
@@ -59,14 +67,22 @@ def blocks_of(cell: Cell, inputs: Array) -> Blocks:
 
 
 def _step(
-    cell: Cell, factors: Weights, inputs: Blocks, state: State, precision: str, axis: int
+    cell: Cell,
+    factors: Weights,
+    inputs: Blocks,
+    state: State,
+    precision: str,
+    axis: int,
+    known: Mapping[str, Array],
 ) -> tuple[State, dict[str, Blocks]]:
     """`step` in either layout; factors: the weights, each kernel as `layout.forward_factor`."""
     kernels, results = _kernels(cell, inputs[0], state, axis), dict[str, Blocks]()
     added, x = _shares(kernels, tuple(block.astype(state[0].dtype) for block in inputs))
 
     def multiply(name: str, operand: Array) -> Blocks:
-        whole = layout.multiplied(operand, factors.kernels[name], kernels[name].precision(precision), axis)
+        whole = known.get(name)
+        if whole is None:
+            whole = layout.multiplied(operand, factors.kernels[name], kernels[name].precision(precision), axis)
         blocks = layout.split(whole, kernels[name], axis)
         seen = tuple(x + block for x, block in zip(added[name], blocks, strict=False))
         results[name] = seen + blocks[len(seen) :]
@@ -116,7 +132,7 @@ def _forward(
     def body(state: State, here: tuple[Blocks, Array]) -> tuple[State, tuple]:
         bits, reset = here
         x = tuple(unpacked(block, type_) for block in bits)
-        state, results = _step(cell, factors, x, _reset(state, reset, axis), precision, axis)
+        state, results = _step(cell, factors, x, _reset(state, reset, axis), precision, axis, {})
         return state, (state, _keep(results, types))
 
     steps = (tuple(packed(block, type_) for block in blocks), resets)

@@ -199,7 +199,12 @@ def test_a_network_draws_the_exact_frequencies(lstm: Prepared, prompt: list[int]
 @pytest.mark.as_drawn
 @pytest.mark.parametrize(
     ("cell", "hidden_size", "precision", "length"),
-    [("lstm", 8, "float32", 1500), ("gru", 100, "float32", 400), ("lstm", 100, "bfloat16", 400)],
+    [
+        ("lstm", 8, "float32", 1500),
+        ("gru", 100, "float32", 400),
+        ("lstm", 100, "bfloat16", 400),
+        ("gru", 272, "bfloat16", 200),
+    ],
 )
 def test_the_same_text_alone_and_in_a_batch(cell: str, hidden_size: int, precision: str, length: int) -> None:
     """To the bit, for long texts: with one row's products in another order they would part."""
