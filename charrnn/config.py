@@ -156,7 +156,7 @@ class SampleConfig:
         1.0, "Make the characters of the last --repeat-window less likely by this factor; 1 leaves them.", minimum=0.01,
         maximum=100.0,
     )  # fmt: skip
-    repeat_window: int = option(64, "How many characters back --repeat-penalty looks.", minimum=1, maximum=2**30)
+    repeat_window: int = option(64, "How many characters back --repeat-penalty looks.", minimum=1, maximum=10**9)
     no_repeat: int = option(0, "Never repeat a run of N characters; 0 does not care.", minimum=0, maximum=1000)
     stop: tuple[str, ...] = option((), "End a text before this appears; may be given several times.", metavar="TEXT")
     allow: str | None = option(None, "Draw these characters alone.", metavar="CHARS")

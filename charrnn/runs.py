@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from charrnn.checkpoint import Lock, RunFolder, find_run, free_name, list_runs
+from charrnn.checkpoint import Lock, RunFolder, find_run, free_names, list_runs
 from charrnn.checkpoint.weights import WEIGHTS
 from charrnn.config import RunConfig
 from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError, StorageError
@@ -61,9 +61,14 @@ def create_run(
     """Make a new run's folder, of the given name or the first free one of the corpus's, and lock it."""
     if run is not None and (checkpoints / run).exists():
         raise ConfigError(f"--run {run}: {checkpoints / run} exists; give --resume to go on with it, or another name")
-    name = run or free_name(checkpoints, _name_for(corpus))
-    folder, lock = RunFolder.create(checkpoints, name, config, vocabulary)
-    return RunFolder(folder.path, lock), lock
+    names = iter((run,)) if run is not None else free_names(checkpoints, _name_for(corpus))
+    while True:
+        try:
+            folder, lock = RunFolder.create(checkpoints, next(names), config, vocabulary)
+            return RunFolder(folder.path, lock), lock
+        except CheckpointError:  # another process took that name, or is about to
+            if run is not None:
+                raise
 
 
 def locked(folder: RunFolder) -> tuple[RunFolder, Lock, list[str]]:

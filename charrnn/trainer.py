@@ -218,8 +218,8 @@ def _continue(
     folder = run_to_continue(corpus, run, checkpoints)
     folder, lock, notes = locked(folder)
     try:
-        config, vocabulary = folder.config(), folder.vocabulary()
-        config = _with_changes(config, options)
+        before, vocabulary = folder.config(), folder.vocabulary()
+        config = _with_changes(before, options)
         if corpus:
             config = dataclasses.replace(config, corpus=_sources(corpus))
         if "-" not in config.corpus or corpus:
@@ -236,7 +236,8 @@ def _continue(
             network = adapted_network(reopen(config.init_from), vocabulary, config.training.seed)
         task = Task.of(config, vocabulary, parts, folder, network)
         check_memory(task)
-        folder.write_config(config)
+        if config != before:
+            folder.write_config(config)
     except BaseException:
         lock.release()
         raise

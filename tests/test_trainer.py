@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from charrnn import trainer
+from charrnn.checkpoint import Lock
 from charrnn.errors import ConfigError
 from charrnn.parts import corpus_of
 from charrnn.trainer import Job, start
@@ -49,6 +50,29 @@ def test_a_separator_with_a_backslash_is_the_same_when_resumed(tmp_path: Path) -
     again = start((), run="run", checkpoints=tmp_path / "runs", resume=True, steps=2)
     assert job.corpus.style == again.corpus.style == r"\newpage" and len(again.corpus.spans) == 30
     assert len(corpus_of(again.task.config).spans) == 30
+
+
+def test_runs_that_begin_at_once_have_names_of_their_own(tmp_path: Path) -> None:
+    options = {"steps": 1, "go_on": lambda name, step: False}
+    first = begun(tmp_path, **options).task
+    making = tmp_path / "runs" / ".text-2.partial"
+    making.mkdir()
+    lock = Lock(making)
+    second = begun(tmp_path, **options).task
+    lock.release()
+    assert [task.folder.name for task in (first, second)] == ["text", "text-3"]
+    with pytest.raises(ConfigError, match=r"--run text: .* exists"):
+        begun(tmp_path, run="text", **options)
+
+
+def test_a_run_that_is_resumed_as_it_is_keeps_its_configuration(tmp_path: Path) -> None:
+    begun(tmp_path, steps=1, run="own")
+    config = tmp_path / "runs" / "own" / "config.json"
+    written = config.stat().st_mtime_ns
+    start((), run="own", checkpoints=tmp_path / "runs", resume=True).lock.release()
+    assert config.stat().st_mtime_ns == written
+    start((), run="own", checkpoints=tmp_path / "runs", resume=True, steps=2).lock.release()
+    assert config.stat().st_mtime_ns > written
 
 
 def test_a_run_is_resumed_with_its_own_options_and_no_others(tmp_path: Path) -> None:

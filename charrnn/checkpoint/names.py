@@ -1,7 +1,9 @@
 """Runs by name, by path and by age."""
 
 import difflib
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from charrnn.checkpoint.run import CONFIG, RunFolder
@@ -25,13 +27,10 @@ def check_name(name: str) -> None:
         raise ConfigError(f"--run {name[:20]}...: too long; a run's name has at most {_LONGEST_NAME} bytes")
 
 
-def free_name(checkpoints: Path, wanted: str) -> str:
-    """`wanted`, or the first of `wanted-2`, `wanted-3`, ... that is not taken."""
-    name, number = wanted, 1
-    while os.path.lexists(checkpoints / name):
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
+def free_names(checkpoints: Path, wanted: str) -> Iterator[str]:
+    """Those of `wanted`, `wanted-2`, `wanted-3`, ... that are not taken."""
+    names = itertools.chain((wanted,), (f"{wanted}-{number}" for number in itertools.count(2)))
+    return (name for name in names if not os.path.lexists(checkpoints / name))
 
 
 def list_runs(checkpoints: Path) -> list[RunFolder]:

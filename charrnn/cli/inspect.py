@@ -1,7 +1,10 @@
 """`charrnn runs`, `show` and `corpora`: what there is."""
 
+import dataclasses
 import json
+import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import click
 
 from charrnn.cli.options import checkpoints_option, run_argument
 from charrnn.errors import CheckpointError
+from charrnn.fields import flag_of
 
 _BITS = 1.4426950408889634
 _HEADINGS = ("run", "bits/char", "network", "steps", "trained", "corpus")
@@ -70,7 +74,7 @@ def _facts(folder: Any) -> dict[str, Any]:
         "run": folder.name,
         "bits_per_character": min(nats) * _BITS if nats else None,
         "network": f"{config.model.cell} {config.model.num_layers}x{config.model.hidden_size}",
-        "steps": max((event.get("step", 0) for event in metrics), default=0),
+        "steps": max([0, *(event.get("step", 0) for event in metrics), *folder.steps()]),
         "written": folder.path.stat().st_mtime,
         "corpus": ", ".join(Path(source).name for source in config.corpus),
     }
@@ -113,8 +117,7 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
     say = lambda text: console.print(Text(text))  # noqa: E731
     say(f"{folder.path}: {', '.join(config.corpus)}")
     for name, part in (("data", config.data), ("model", config.model), ("training", config.training)):
-        given = ", ".join(f"{key} {value!r}" for key, value in vars(part).items() if value is not None)
-        say(f"{name}: {given}")
+        say(f"{name}: {' '.join(_options(part))}")
     if config.init_from:
         say(f"started from: {config.init_from.run}, weights {config.init_from.weights[:16]}")
     say("versions: " + ", ".join(f"{key} {value}" for key, value in config.versions.items()))
@@ -135,7 +138,17 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
     timed = [event for event in metrics if "elapsed" in event and "step" in event]
     if timed:
         last = max(timed, key=lambda event: event["step"])
-        say(f"time        {clock(last['elapsed'])}, {_steps(last['step'])}")
+        say(f"time        {clock(last['elapsed'])}, {_steps(max([last['step'], *folder.steps()]))}")
+
+
+def _options(part: Any) -> Iterator[str]:
+    """A part of a configuration as the command line has it."""
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if value is True:
+            yield flag_of(field)
+        elif value is not None and value is not False:
+            yield f"{flag_of(field)} {shlex.quote(str(value))}"
 
 
 def _steps(count: int) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from charrnn.config import RunConfig
-from charrnn.errors import CorpusError
+from charrnn.errors import CorpusError, StorageError
 from charrnn.parts import part_of
 from charrnn.scoring.figures import Score
 from charrnn.text.batches import Positions
@@ -86,6 +86,8 @@ def open_text(
             )  # fmt: skip
         except CorpusError as error:  # what came by a pipe is no file that a person knows
             raise CorpusError(re.sub(rf"{re.escape(folder)}\S*?\.txt", "standard input", str(error))) from error
+        except StorageError as error:
+            raise StorageError(str(error).replace("CHARRNN_CACHE", "TMPDIR")) from error
         name = "standard input" if str(source) == "-" else str(source)
         yield _ready(name, WholeText.of(corpus, config.documents_end), vocabulary, Path(folder))
 

@@ -68,6 +68,8 @@ def inherited_model(ancestor: Ancestor, options: dict[str, Any]) -> ModelConfig:
                 f"has {'none' if own is None else own}; leave it out"
             )
         changes[field.name] = given
+    if changes["dropout"] == 0:  # the way to drop units that it had goes with them
+        changes.setdefault("variational", False)
     model = dataclasses.replace(model, **changes)
     validate(model)
     return model

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from charrnn.checkpoint import Lock, RunFolder, check_name, files, find_run, free_name, list_runs, load_weights, run
+from charrnn.checkpoint import Lock, RunFolder, check_name, files, find_run, free_names, list_runs, load_weights, run
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from charrnn.errors import CheckpointError, ConfigError, RunNotFoundError, StorageError
 from charrnn.nn.network import create, named_arrays, with_arrays
@@ -267,4 +267,4 @@ def test_runs_are_found_by_name_by_path_and_by_age(tmp_path: Path) -> None:
     assert [run.name for run in list_runs(checkpoints)] == ["café 1", "fables"]
     with pytest.raises(RunNotFoundError, match="did you mean fables"):
         find_run("fable", checkpoints)
-    assert (free_name(checkpoints, "fables"), free_name(checkpoints, "new")) == ("fables-2", "new")
+    assert [next(free_names(checkpoints, name)) for name in ("fables", "new")] == ["fables-2", "new"]

@@ -144,7 +144,7 @@ def test_runs_and_show(charrnn: Run, place: Path) -> None:
     narrow = charrnn("runs", cwd=place, COLUMNS="40").stdout
     assert re.search(r"^rhyme +\d\.\d+ +lstm 1x16 +\d+$", narrow, re.MULTILINE) and "corpus" not in narrow
     shown = charrnn("show", "rhyme", cwd=place).stdout
-    assert "best" in shown and "bits per character" in shown and "hidden_size 16" in shown
+    assert "best" in shown and "bits per character" in shown and "--hidden 16" in shown
     assert re.search(rf"^time +\d\S*, {steps} steps$", shown, re.MULTILINE)
     assert json.loads(charrnn("show", "rhyme", "--json", cwd=place).stdout)["config"]["model"]["cell"] == "lstm"
     assert json.loads(charrnn("show", "people", "--json", cwd=place).stdout)["config"]["model"]["cell"] == "gru"

@@ -43,7 +43,7 @@ def histories(prompt: list[int], texts: np.ndarray) -> Any:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=str)
-@pytest.mark.parametrize(("penalty", "window"), [(1.3, 4), (0.5, 1), (2.0, 1000)])
+@pytest.mark.parametrize(("penalty", "window"), [(1.3, 4), (0.5, 1), (2.0, 10**9)])
 def test_repeat_penalty(prompt: list[int], penalty: float, window: int) -> None:
     logits, filtered, _ = walk(RepeatPenalty(penalty, window, V), prompt, TEXTS)
     for t, row, history in histories(prompt, TEXTS):

@@ -97,6 +97,11 @@ def test_options_that_agree_or_are_about_learning_are_taken(tiny_config: RunConf
     model = inherited_model(ancestor, given)
     assert model == dataclasses.replace(tiny_config.model, dropout=0.5, weight_drop=0.2, variational=True)
     validate(model)
+    ancestor = ancestor_of(tiny_config, dataclasses.replace(tiny_config.model, dropout=0.2, variational=True))
+    assert inherited_model(ancestor, {}).variational
+    assert not inherited_model(ancestor, {"dropout": 0.0}).variational
+    with pytest.raises(ConfigError, match="--variational is a way to drop units"):
+        inherited_model(ancestor, {"dropout": 0.0, "variational": True})
     with pytest.raises(ConfigError, match="--dropout must be less than 1"):
         inherited_model(ancestor, {"dropout": 1.5})
 
