@@ -38,6 +38,11 @@ def flag_of(field: dataclasses.Field[Any]) -> str:
     return field.metadata.get("flag") or "--" + field.name.replace("_", "-")
 
 
+def on_one_line(value: Any) -> str:
+    """A setting's value as it is told: a text with its line breaks written as on the command line."""
+    return repr(value)[1:-1] if isinstance(value, str) else str(value)
+
+
 def value_types(config_class: type) -> dict[str, tuple[type, tuple[Any, ...], bool]]:
     """For each field: its plain type, its choices if it is a Literal, and whether it may be None."""
     types: dict[str, tuple[type, tuple[Any, ...], bool]] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from charrnn.checkpoint import Lock, RunFolder, check_name
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, from_options
 from charrnn.errors import ConfigError, CorpusError
-from charrnn.fields import flag_of
+from charrnn.fields import flag_of, on_one_line
 from charrnn.model import Model, load
 from charrnn.parts import split_as
 from charrnn.runs import candidates, check_writable, create_run, locked, run_to_continue, unfinished_step
@@ -264,9 +264,8 @@ def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
     for part in (config.data, config.model, config.training):
         for field in dataclasses.fields(part):
             if field.name in given and field.name not in CHANGEABLE and given[field.name] != getattr(part, field.name):
-                raise ConfigError(
-                    f"{flag_of(field)} is {_told(getattr(part, field.name))} in this run and cannot change on --resume"
-                )
+                own = on_one_line(getattr(part, field.name))
+                raise ConfigError(f"{flag_of(field)} is {own} in this run and cannot change on --resume")
     changes = {name: value for name, value in given.items() if name in CHANGEABLE}
     if changes.keys() & BUDGETS:  # it takes the place of what the run had
         changes = dict.fromkeys(BUDGETS) | changes
@@ -275,11 +274,6 @@ def _with_changes(config: RunConfig, options: dict[str, Any]) -> RunConfig:
     if not training.has_budget and not training.patience:
         raise ConfigError("this run has no budget, so --patience must be at least 1; or give --minutes")
     return dataclasses.replace(config, training=training)
-
-
-def _told(value: Any) -> str:
-    """A setting's value on one line."""
-    return repr(value)[1:-1] if isinstance(value, str) else str(value)
 
 
 def _prepare(

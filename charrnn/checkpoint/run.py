@@ -49,29 +49,39 @@ class RunFolder:
         """
         target, partial = checkpoints / name, checkpoints / f".{name}.partial"
         _check_free(target)
-        with files.writing(target):
-            files.make_folders(checkpoints)
-            files.make_folder(partial)
-            try:
-                lock = Lock(partial)
-            except StorageError:
-                with contextlib.suppress(OSError):  # not empty: another process is making it
-                    partial.rmdir()
-                raise
-            try:
-                cls(partial).write_vocabulary(vocabulary)
-                cls(partial).write_config(config)
-                files.write(partial / METRICS, b"")
-                files.make_folder(partial / STEPS)
-                files.sync(partial)
-                _check_free(target)  # another process may have made it meanwhile
-                files.rename(partial, target)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    files.remove(partial)
-                lock.release()
-                raise
+        try:
+            with files.writing(target):
+                files.make_folders(checkpoints)
+                files.make_folder(partial)
+                lock = cls._begun(partial, target, config, vocabulary)
+        except StorageError:
+            _check_free(target)  # another process made it, and took away what this one was making
+            raise
         return cls(target), lock
+
+    @classmethod
+    def _begun(cls, partial: Path, target: Path, config: RunConfig, vocabulary: Vocabulary) -> Lock:
+        """The lock of a folder that is filled and then has its name."""
+        try:
+            lock = Lock(partial)
+        except StorageError:
+            with contextlib.suppress(OSError):  # not empty: another process is making it
+                partial.rmdir()
+            raise
+        try:
+            cls(partial).write_vocabulary(vocabulary)
+            cls(partial).write_config(config)
+            files.write(partial / METRICS, b"")
+            files.make_folder(partial / STEPS)
+            files.sync(partial)
+            _check_free(target)  # another process may have made it meanwhile
+            files.rename(partial, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.remove(partial)
+            lock.release()
+            raise
+        return lock
 
     def config(self) -> RunConfig:
         """What made the run. Raises CheckpointError when it cannot be read."""

@@ -12,7 +12,7 @@ import click
 
 from charrnn.cli.options import checkpoints_option, run_argument
 from charrnn.errors import CheckpointError
-from charrnn.fields import flag_of
+from charrnn.fields import flag_of, on_one_line
 
 _BITS = 1.4426950408889634
 _HEADINGS = ("run", "bits/char", "network", "steps", "trained", "corpus")
@@ -112,9 +112,10 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
     from rich.text import Text
 
     from charrnn.cli.display import clock, sparkline
+    from charrnn.training.progress import Progress
 
     console = Console(highlight=False)
-    say = lambda text: console.print(Text(text))  # noqa: E731
+    say = lambda text: console.print(Text(text), soft_wrap=not console.is_terminal)  # noqa: E731
     say(f"{folder.path}: {', '.join(config.corpus)}")
     for name, part in (("data", config.data), ("model", config.model), ("training", config.training)):
         say(f"{name}: {' '.join(_options(part))}")
@@ -135,20 +136,22 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
         say(f"best        {best['nats'] * _BITS:.3f} bits per character at step {best['step']:,}{divided}")
         for test in [event for event in metrics if event.get("event") == "test"][-1:]:
             say(f"test        {test['nats'] * _BITS:.3f} bits per character on the {test['characters']:,} kept back")
-    timed = [event for event in metrics if "elapsed" in event and "step" in event]
+    timed = [(event["step"], event["elapsed"]) for event in metrics if "elapsed" in event and "step" in event]
+    if saved := folder.last_progress(Progress.from_json):
+        timed.append((saved[0], saved[1].elapsed))
     if timed:
-        last = max(timed, key=lambda event: event["step"])
-        say(f"time        {clock(last['elapsed'])}, {_steps(max([last['step'], *folder.steps()]))}")
+        step, elapsed = max(timed)
+        say(f"time        {clock(elapsed)}, {_steps(step)}")
 
 
 def _options(part: Any) -> Iterator[str]:
-    """A part of a configuration as the command line has it."""
+    """A part of a configuration, by the names of the command line."""
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
         if value is True:
             yield flag_of(field)
         elif value is not None and value is not False:
-            yield f"{flag_of(field)} {shlex.quote(str(value))}"
+            yield f"{flag_of(field)} {shlex.quote(on_one_line(value))}"
 
 
 def _steps(count: int) -> str:

@@ -151,9 +151,9 @@ def prepare(network: Network, precision: str) -> Prepared:
     """Do once what each step would otherwise do again."""
     storage = storage_type(precision, network.head_kernel.dtype)
     ready = rounded(network, storage)
-    # Narrower it is no faster, and in float32 a product with a transposed matrix is summed in another order.
+    # Narrower it is no faster, in float32 a transposed matrix is summed in another order, accelerators have more rows.
     wide = precision == "bfloat16" and network.layers[0].hidden_size > _NARROW_LAYER
-    matrices = joint.join(ready) if wide else ()
+    matrices = joint.join(ready) if wide and jax.default_backend() == "cpu" else ()
     return Prepared(ready, network.first_projections(precision).astype(storage), matrices)
 
 

@@ -1,8 +1,8 @@
 """Steps of a network in which all that reads a layer's output is one product.
 
 A layer's output is multiplied with its own recurrent matrix, for the next step, and with the next layer's
-input matrix or the head. Side by side they are one product, so that a step has one a layer. What the
-recurrent matrices make of a state is then known a step ahead.
+input matrix or the head. Side by side these are one product, and what the recurrent matrices make of a state is
+known a step ahead. A matrix that multiplies a part of the output, such as a GRU's candidate's, stays by itself.
 """
 
 import itertools

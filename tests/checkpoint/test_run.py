@@ -268,3 +268,18 @@ def test_runs_are_found_by_name_by_path_and_by_age(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError, match="did you mean fables"):
         find_run("fable", checkpoints)
     assert [next(free_names(checkpoints, name)) for name in ("fables", "new")] == ["fables-2", "new"]
+
+
+@pytest.mark.parametrize("moment", ["before it is locked", "after"])
+def test_a_run_that_another_process_makes_at_the_same_time_is_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def theirs(partial: Path) -> Lock:
+        held = None if moment == "before it is locked" else Lock(partial)
+        partial.rename(tmp_path / "one")
+        return held or Lock(partial)
+
+    monkeypatch.setattr(run, "Lock", theirs)
+    with pytest.raises(CheckpointError, match="one: there is something of that name already"):
+        RunFolder.create(tmp_path, "one", CONFIG, VOCABULARY)
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
