@@ -37,8 +37,13 @@ _NARROW = 4096
 
 _PROMPT_WINDOW = 4096
 
-_NARROW_LAYER, _FEW_ROWS = 256, 2
-"""Joint products are faster in wider layers; of more rows, separate ones keep two cores busier."""
+_ROWS = {"float32": (2, 16), "bfloat16": (2, 4, 16, 32, 64)}
+
+_WIDEST_LANE, _FEWEST_IN_A_LANE = 256, 32
+"""Units of a layer and texts with which it pays to spread texts over devices."""
+
+_NARROW_LAYER, _FEW_ROWS, _AT_ANY_ROWS = 256, 2, 512
+"""Joint products are faster in wider layers; of more rows separate ones keep cores busier, but not of 512 units."""
 
 
 class Prepared(NamedTuple):
@@ -110,29 +115,30 @@ class Drawn(NamedTuple):
 
 
 def slots_for(texts: int, precision: str) -> int:
-    """How many rows to draw so many texts with.
+    """How many rows to draw so many texts with, on one device.
 
-    A row's logits must not depend on how many rows there are. On accelerators there are always as many,
-    so that the same program runs. On CPUs a product of one row is summed in another order than one of
-    several, and float32 products of more than 16 rows in several orders by their shapes; from 2 rows to 16, and
-    from 2 on in bfloat16, all agree to the bit. (Measured with XLA of JAX 0.10; a test holds it.)
+    One of few numbers, since each is a program to compile. A row's logits must not depend on how many there
+    are. On accelerators there are always as many, so that the same program runs. On CPUs a product of one row is
+    summed in another order than one of several, and float32 products of more than 16 rows in several orders by
+    their shapes; from 2 rows to 16, and from 2 on in bfloat16, all agree to the bit. (Measured with XLA of JAX
+    0.10; a test holds it.)
     """
     if jax.default_backend() != "cpu":
         return 64
-    if texts <= 2:
-        return 2
-    return 16 if precision == "float32" else 64
+    choice = _ROWS[precision]
+    return next((rows for rows in choice if texts <= rows), choice[-1])
 
 
-def lanes_for(texts: int, precision: str) -> int:
+def lanes_for(texts: int, prepared: Prepared, precision: str) -> int:
     """Over how many of the CPU's devices to spread so many texts, each drawing with rows of its own.
 
-    In float32, where products are small, two devices are nearly twice as fast as one; the large ones
-    of bfloat16 use every core by themselves.
+    Where products are small, two devices are up to twice as fast as one; the large ones of bfloat16 use every
+    core by themselves.
     """
-    if jax.default_backend() != "cpu" or precision != "float32":
+    wide = precision != "float32" and prepared.network.layers[0].hidden_size > _WIDEST_LANE
+    if jax.default_backend() != "cpu" or wide:
         return 1
-    return max(1, min(jax.local_device_count(), texts // (2 * slots_for(texts, precision))))
+    return max(1, min(jax.local_device_count(), texts // _FEWEST_IN_A_LANE))
 
 
 def block_for(rows: int, prepared: Prepared) -> int:
@@ -241,7 +247,7 @@ def draw(
     was drawn, how many blocks of it were (fewer where no text is left), the rows and the queue after.
     """
     size, vocabulary_size = len(rows.previous), prepared.table.shape[0]
-    if size > _FEW_ROWS:
+    if size > _FEW_ROWS and prepared.joint and prepared.network.layers[0].hidden_size != _AT_ANY_ROWS:
         prepared = prepared._replace(joint=())
     start, rows = (_looking_ahead(prepared, these, size, precision) for these in (start, rows))
     texts = jnp.zeros((MOST_BLOCKS, size), jnp.int32)

@@ -50,8 +50,8 @@ def pieces(
     if not texts or not length:
         yield from (Piece(first + k, np.zeros(0, np.int32), np.zeros(0, np.float32), "length") for k in range(texts))
         return
-    lanes, last = lanes_for(texts, precision), first + texts
-    slots = slots_for(texts, precision)
+    lanes, last = lanes_for(texts, prepared, precision), first + texts
+    slots = slots_for(-(-texts // lanes), precision)
     block = block_for(slots, prepared)
     beginning = decode.start(prepared, decode.read(prepared, prompt_ids, precision, after), filters)
     drawing = [

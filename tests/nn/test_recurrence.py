@@ -266,13 +266,11 @@ def test_gradients_in_bfloat16_are_near(loop, name):
         assert np.linalg.norm(found - expected) <= 1e-2 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize(  # inputs that are added to a product, handed to the step, or the input itself
-    ("name", "loop"),
-    [
-        *((name, window) for name in ("lstm", "gru-reset-after", "sru", "minlstm", "mogrifier-lstm")),
-        *((name, window_in_columns) for name in ("lstm", "gru-reset-after", "sru")),
-    ],
-)
+# Whose inputs are added to a product, handed to the step in part, all of them, the linear's and the input itself.
+LOOKED_UP = [(name, window) for name in ("lstm", "gru-reset-after", "sru", "minlstm", "mogrifier-lstm")]
+
+
+@pytest.mark.parametrize(("name", "loop"), LOOKED_UP + [(name, window_in_columns) for name, _ in LOOKED_UP[:3]])
 def test_inputs_that_are_looked_up_are_rows_of_their_table(name, loop):
     cell, weights, inputs, state, resets = problem(name)
     table, ids = inputs.reshape(T * B, -1), np.random.default_rng(1).integers(0, T * B, (T, B))
