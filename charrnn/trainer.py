@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from charrnn.checkpoint import Lock, RunFolder, check_name
+from charrnn.checkpoint import WEIGHTS, Lock, RunFolder, check_name
 from charrnn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, from_options
-from charrnn.errors import ConfigError, CorpusError
+from charrnn.errors import CheckpointError, ConfigError, CorpusError
 from charrnn.fields import flag_of, on_one_line
 from charrnn.model import Model, load
 from charrnn.parts import split_as
@@ -219,6 +219,11 @@ def _continue(
     folder, lock, notes = locked(folder)
     try:
         before, vocabulary = folder.config(), folder.vocabulary()
+        if not folder.steps() and (folder.path / WEIGHTS).exists():
+            raise CheckpointError(
+                f"{folder.path}: its saved steps are gone, and beginning anew would replace its weights; "
+                f"--init-from {folder.name} learns on from them in a new run"
+            )
         config = _with_changes(before, options)
         if corpus:
             config = dataclasses.replace(config, corpus=_sources(corpus))

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from charrnn.checkpoint import RunFolder
-from charrnn.errors import CorpusError, StorageError
+from charrnn.errors import CheckpointError, CorpusError, StorageError
 from charrnn.trainer import start
 from charrnn.training import events
 
@@ -83,8 +83,13 @@ def test_what_is_missing_from_a_run_is_told_on_resume(short: RunFolder) -> None:
     assert "6 of its 6 lines" in told
 
 
-def test_a_run_whose_steps_were_removed_says_that_it_begins_anew(short: RunFolder) -> None:
+def test_a_run_whose_steps_were_removed_begins_anew_but_over_no_weights(short: RunFolder) -> None:
     shutil.rmtree(short.path / "steps")
+    weights = (short.path / "model.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match=r"would replace its weights; --init-from rhyme learns on from them"):
+        start((), run="rhyme", resume=True, steps=20)
+    assert (short.path / "model.safetensors").read_bytes() == weights
+    (short.path / "model.safetensors").unlink()
     (told,) = warnings_of("rhyme", steps=20)
     assert "its steps were removed: it begins anew" in told and short.steps() == [20]
     assert [event["step"] for event in short.metrics()] == [16, 20, 20]
