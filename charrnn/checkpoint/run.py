@@ -53,15 +53,24 @@ class RunFolder:
             with files.writing(target):
                 files.make_folders(checkpoints)
                 files.make_folder(partial)
-                lock = cls._begun(partial, target, config, vocabulary)
+                lock = cls._begun(partial, config, vocabulary)
         except StorageError:
             _check_free(target)  # another process made it, and took away what this one was making
+            raise
+        try:
+            _check_free(target)  # another process may have made it meanwhile
+            with files.writing(target):
+                files.rename(partial, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.remove(partial)
+            lock.release()
             raise
         return cls(target), lock
 
     @classmethod
-    def _begun(cls, partial: Path, target: Path, config: RunConfig, vocabulary: Vocabulary) -> Lock:
-        """The lock of a folder that is filled and then has its name."""
+    def _begun(cls, partial: Path, config: RunConfig, vocabulary: Vocabulary) -> Lock:
+        """The lock of a folder that has all that a run needs but its name."""
         try:
             lock = Lock(partial)
         except StorageError:
@@ -74,8 +83,6 @@ class RunFolder:
             files.write(partial / METRICS, b"")
             files.make_folder(partial / STEPS)
             files.sync(partial)
-            _check_free(target)  # another process may have made it meanwhile
-            files.rename(partial, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 files.remove(partial)

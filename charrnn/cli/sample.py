@@ -210,7 +210,7 @@ class Job:
             yield from self.model.samples(self.prompt, self.n, **settings)
             return
         seen, kept = set[str](), 0
-        for drawn in self.model.samples(self.prompt, _TRIES * self.n + 100, **settings) if self.n else ():
+        for drawn in self._candidates(settings) if self.n else ():
             repeated, known = self.unique and drawn.text in seen, self._is_known(drawn.text)
             self.repeats, self.known = self.repeats + repeated, self.known + (known and not repeated)
             seen.add(drawn.text)
@@ -223,6 +223,15 @@ class Job:
             return
         self.bar.clear("\n")
         click.echo(f"only {kept} of {self.n} texts: the others drawn were dropped", err=True)
+
+    def _candidates(self, settings: dict[str, Any]) -> Iterator[Any]:
+        """Texts to choose from: as many as are wanted, and only where those do not do more, drawn many at a time."""
+        seed = None
+        for drawn in self.model.samples(self.prompt, self.n, **settings):
+            seed = drawn.seed
+            yield drawn
+        more = (_TRIES - 1) * self.n + 100
+        yield from self.model.sampler.samples(self.prompt, more, {**settings, "seed": seed}, first=self.n)
 
     def _is_known(self, text: str) -> bool:
         if not self.novel:

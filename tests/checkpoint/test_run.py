@@ -283,3 +283,18 @@ def test_a_run_that_another_process_makes_at_the_same_time_is_theirs(
     with pytest.raises(CheckpointError, match="one: there is something of that name already"):
         RunFolder.create(tmp_path, "one", CONFIG, VOCABULARY)
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_run_whose_own_folder_cannot_be_made_durable_is_no_other_process_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = files.sync
+
+    def failing(path: Path) -> None:
+        if path == tmp_path:  # where the folder has just got its name
+            raise OSError(5, "Input/output error")
+        sync(path)
+
+    monkeypatch.setattr(files, "sync", failing)
+    with pytest.raises(StorageError, match="Input/output error"):
+        RunFolder.create(tmp_path, "one", CONFIG, VOCABULARY)
