@@ -85,7 +85,7 @@ def _advance(
 
     def body(state: tuple[Rows, Array], _: None) -> tuple[tuple[Rows, Array], _Step]:
         rows, totals = state
-        logits, carry = prepared.network.step(prepared.table, rows.previous, rows.fresh, rows.carry, precision)
+        logits, carry = prepared.network.step(prepared.table, rows.previous, rows.carry, precision)
         allowed = logits
         for one, memory in zip(filters, rows.memories, strict=True):
             allowed = one(allowed, memory)
@@ -98,7 +98,6 @@ def _advance(
         after = rows._replace(
             carry=jax.tree.map(lambda leaf: leaf[parents], carry),
             previous=ids,
-            fresh=jnp.zeros_like(rows.fresh),
             memories=tuple(one.update(memory, ids) for one, memory in zip(filters, memories, strict=True)),
             position=rows.position + 1,
         )

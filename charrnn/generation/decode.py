@@ -18,7 +18,7 @@ from charrnn.generation.filters import Filter, Memory
 from charrnn.nn import joint
 from charrnn.nn.arrays import Array, Carry, index_of_largest, log_sum_exp, storage_type
 from charrnn.nn.joint import Ahead, Joint
-from charrnn.nn.network import Network, rounded
+from charrnn.nn.network import Network, before_any, rounded
 from charrnn.text.vocabulary import EOS
 
 GOING, AT_EOS, AT_STOP, AT_LENGTH = range(4)
@@ -49,7 +49,7 @@ _NARROW_LAYER, _FEW_ROWS, _AT_ANY_ROWS = 256, 2, 512
 class Prepared(NamedTuple):
     """A network made ready for many single steps.
 
-    network: its matrices rounded to the precision. table: `first_projections`, `[V, G*H]`. joint: for few rows,
+    network: its matrices rounded to the precision. table: `first_projections`, `[V + 1, G*H]`. joint: for few rows,
     the matrices side by side where that is faster, else none.
     """
 
@@ -61,8 +61,8 @@ class Prepared(NamedTuple):
 class Rows(NamedTuple):
     """Texts in the making, side by side; what is needed to draw their next characters.
 
-    carry: the network's state, parts `[B, H]`. previous: `[B]` int32, the characters before.
-    fresh: `[B]` bool, there is none before (zero state, zero input). memories: one a filter.
+    carry: the network's state, parts `[B, H]`. previous: `[B]` int32, the characters before, or `before_any`.
+    memories: one a filter.
     number: `[B]` int32, which text a row holds. position: `[B]` int32, characters drawn so far.
     ended: `[B]` int32, GOING or why the text ended; such a row is free for another text.
     known: inside `draw`, what `joint` knows of the carry.
@@ -70,7 +70,6 @@ class Rows(NamedTuple):
 
     carry: Carry
     previous: Array
-    fresh: Array
     memories: tuple[Memory, ...]
     number: Array
     position: Array
@@ -146,10 +145,10 @@ def block_for(rows: int, prepared: Prepared) -> int:
 
     Long blocks are faster for single texts; those of wide networks would take too long to show.
     """
-    vocabulary_size, width = prepared.table.shape
+    rows_of_table, width = prepared.table.shape
     units = width * len(prepared.network.layers)
     usual = _STREAM_BLOCK if rows <= 2 and units <= _NARROW else _BLOCK
-    return max(1, min(usual, _NOISE_AHEAD // (rows * vocabulary_size)))
+    return max(1, min(usual, _NOISE_AHEAD // (rows * (rows_of_table - 1))))
 
 
 @partial(jax.jit, static_argnames="precision")
@@ -168,8 +167,7 @@ def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -
     prompt = beginning.ids
     row = Rows(
         carry=beginning.carry,
-        previous=_one(prompt[-1] if len(prompt) else EOS),
-        fresh=_one(len(prompt) == 0, bool),
+        previous=_one(prompt[-1] if len(prompt) else before_any(prepared.table)),
         memories=tuple(one.initial(prompt) for one in filters),
         number=_one(0),
         position=_one(0),
@@ -205,17 +203,17 @@ def read(prepared: Prepared, prompt_ids: np.ndarray, precision: str, after: Begi
         after = Beginning(prompt[:0], prepared.network.initial_carry(1))
     carry = jax.device_put(jax.tree.map(lambda part: np.repeat(np.asarray(part), rows, 0), after.carry))
     # Step t reads character t - 1; step 0 reads nothing, as at every start of a document.
-    ids = np.concatenate([[EOS], prompt[:-1]]).astype(np.int32)
+    ids = np.concatenate([[before_any(prepared.table)], prompt[:-1]]).astype(np.int32)
     for begin in range(len(after.ids), len(prompt), _PROMPT_WINDOW):
         window = ids[begin : begin + _PROMPT_WINDOW]
         padded = np.pad(window, (0, _PROMPT_WINDOW - len(window)))
-        carry = _read_window(prepared, padded, np.int32(len(window)), np.bool_(begin == 0), carry, precision)
+        carry = _read_window(prepared, padded, np.int32(len(window)), carry, precision)
     return Beginning(prompt, jax.tree.map(lambda part: np.asarray(part)[:1], carry))
 
 
 @partial(jax.jit, static_argnames="precision")
-def _read_window(prepared: Prepared, ids: Array, count: Array, starts: Array, carry: Carry, precision: str) -> Carry:
-    """The state after the first `count` of the ids `[T]`; `starts` is true where they start a document.
+def _read_window(prepared: Prepared, ids: Array, count: Array, carry: Carry, precision: str) -> Carry:
+    """The state after the first `count` of the ids `[T]`.
 
     Every row reads the same: there are as many as when one text is drawn, so that the products are the same.
     """
@@ -223,8 +221,7 @@ def _read_window(prepared: Prepared, ids: Array, count: Array, starts: Array, ca
     rows = jax.tree.leaves(carry)[0].shape[0]
 
     def body(t: Array, carry: Carry) -> Carry:
-        fresh = jnp.broadcast_to(starts & (t == 0), rows)
-        return network.step(table, jnp.broadcast_to(ids[t], rows), fresh, carry, precision)[1]
+        return network.step(table, jnp.broadcast_to(ids[t], rows), carry, precision)[1]
 
     return lax.fori_loop(0, count, body, carry)
 
@@ -246,7 +243,7 @@ def draw(
     Before each block a row whose text has ended begins the queue's next one, at `start`. Returns what
     was drawn, how many blocks of it were (fewer where no text is left), the rows and the queue after.
     """
-    size, vocabulary_size = len(rows.previous), prepared.table.shape[0]
+    size, vocabulary_size = len(rows.previous), before_any(prepared.table)
     if size > _FEW_ROWS and prepared.joint and prepared.network.layers[0].hidden_size != _AT_ANY_ROWS:
         prepared = prepared._replace(joint=())
     start, rows = (_looking_ahead(prepared, these, size, precision) for these in (start, rows))
@@ -258,11 +255,12 @@ def draw(
         done, rows, queue, drawn = state
         rows, queue = _refill(start, rows, queue)
         noise = _noise(queue.key, rows, block, vocabulary_size)
-        after, (ids, logits) = lax.scan(partial(_step, prepared, filters, precision, queue.length), rows, noise)
+        after, (ids, logits, stops) = lax.scan(partial(_step, prepared, filters, precision), rows, noise)
+        own, ended = _ends(rows, ids, stops, queue.length)
+        after = after._replace(position=rows.position + own, ended=ended)
         chosen = jnp.take_along_axis(logits, ids[..., None], -1)[..., 0]
         log_probabilities = (chosen - log_sum_exp(logits)).astype(jnp.float32)
-        own = jnp.where(rows.ended == GOING, after.position - rows.position, 0)
-        here = Drawn(ids, log_probabilities, rows.number, own, after.ended)
+        here = Drawn(ids, log_probabilities, rows.number, own, ended)
         return done + 1, after, queue, jax.tree.map(lambda all, one: all.at[done].set(one), drawn, here)
 
     def unfinished(state: tuple[Array, Rows, Queue, Drawn]) -> Array:
@@ -294,40 +292,41 @@ def _refill(start: Rows, rows: Rows, queue: Queue) -> tuple[Rows, Queue]:
     return fresh, queue._replace(next=queue.next + queue.stride * begins.sum(dtype=jnp.int32))
 
 
+def _ends(rows: Rows, ids: Array, stops: Array | None, length: Array) -> tuple[Array, Array]:
+    """How many of a block's ids `[block, B]` are each text's own, and whether and why it ended there, `[B]` each."""
+    block, time = len(ids), jnp.arange(len(ids), dtype=jnp.int32)[:, None]
+    ended = jnp.where(rows.position[None] + time + 1 >= length, AT_LENGTH, GOING)
+    if stops is not None:
+        ended = jnp.where(stops, AT_STOP, ended)
+    ended = jnp.where(ids == EOS, AT_EOS, ended)
+    last = jnp.where(ended == GOING, block - 1, jnp.broadcast_to(time, ended.shape)).min(0)
+    going, why = rows.ended == GOING, jnp.take_along_axis(ended, last[None], 0)[0]
+    return jnp.where(going, last + 1, 0), jnp.where(going, why, rows.ended)
+
+
 def _step(
-    prepared: Prepared, filters: tuple[Filter, ...], precision: str, length: Array, rows: Rows, noise: Array
-) -> tuple[Rows, tuple[Array, Array]]:
-    """Draw one character a row with the noise `[B, V]`: the rows after, the ids `[B]` and the logits `[B, V]`."""
+    prepared: Prepared, filters: tuple[Filter, ...], precision: str, rows: Rows, noise: Array
+) -> tuple[Rows, tuple[Array, Array, Array | None]]:
+    """Draw one character a row with the noise `[B, V]`.
+
+    Returns the rows after, the ids `[B]`, the logits `[B, V]`, and which texts stop, `[B]` bool, or None where no
+    filter ends any.
+    """
     (network, table, matrices), known = prepared, rows.known
     if matrices:
-        first = network.first_inputs(table, rows.previous, rows.fresh)
-        logits, carry, known = joint.step(network, matrices, first, rows.carry, known, precision)
+        logits, carry, known = joint.step(network, matrices, table[rows.previous], rows.carry, known, precision)
     else:
-        logits, carry = network.step(table, rows.previous, rows.fresh, rows.carry, precision)
+        logits, carry = network.step(table, rows.previous, rows.carry, precision)
     filtered = logits
     for one, memory in zip(filters, rows.memories, strict=True):
         filtered = one(filtered, memory)
     # Gumbel-max: the argmax of logits plus Gumbel noise is a draw from their softmax.
     drawn = index_of_largest(filtered + noise)
     memories = tuple(one.update(memory, drawn) for one, memory in zip(filters, rows.memories, strict=True))
-    going = rows.ended == GOING
-    position = rows.position + going.astype(jnp.int32)
-    ended = jnp.where(position >= length, AT_LENGTH, GOING)
-    for one, memory in zip(filters, memories, strict=True):
-        if (stops := one.ends(memory)) is not None:
-            ended = jnp.where(stops, AT_STOP, ended)
-    ended = jnp.where(drawn == EOS, AT_EOS, ended)
-    after = Rows(
-        carry=carry,
-        previous=drawn,
-        fresh=jnp.zeros_like(rows.fresh),
-        memories=memories,
-        number=rows.number,
-        position=position,
-        ended=jnp.where(going, ended, rows.ended).astype(jnp.int32),
-        known=known,
-    )
-    return after, (drawn, logits)
+    ends = [stops for one, memory in zip(filters, memories, strict=True) if (stops := one.ends(memory)) is not None]
+    stops = jnp.stack(ends).any(0) if ends else None
+    after = rows._replace(carry=carry, previous=drawn, memories=memories, known=known)
+    return after, (drawn, logits, stops)
 
 
 def _noise(key: Array, rows: Rows, length: int, vocabulary_size: int) -> Array:

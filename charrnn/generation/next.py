@@ -10,6 +10,7 @@ from jax import lax
 
 from charrnn.generation.decode import Prepared, slots_for
 from charrnn.nn.arrays import Array, Carry, log_sum_exp
+from charrnn.nn.network import before_any
 from charrnn.text.vocabulary import EOS, UNK
 
 _WINDOW = 256
@@ -41,14 +42,14 @@ class Ahead(NamedTuple):
 def beginning(prepared: Prepared, precision: str) -> Place:
     """The start of a document."""
     carry = prepared.network.initial_carry(slots_for(1, precision))
-    return _after(prepared, carry, jnp.int32(EOS), precision, starts=True)
+    return _after(prepared, carry, jnp.int32(before_any(prepared.table)), precision)
 
 
-def _after(prepared: Prepared, carry: Carry, id: Array, precision: str, starts: bool = False) -> Place:
+def _after(prepared: Prepared, carry: Carry, id: Array, precision: str) -> Place:
     """The place one character further."""
     network, table, _ = prepared
     rows = jax.tree.leaves(carry)[0].shape[0]
-    logits, carry = network.step(table, jnp.broadcast_to(id, rows), jnp.full(rows, starts), carry, precision)
+    logits, carry = network.step(table, jnp.broadcast_to(id, rows), carry, precision)
     return Place(carry, _log_softmax(logits)[0].astype(jnp.float32))
 
 
@@ -161,5 +162,5 @@ def _extend(prepared: Prepared, carry: Carry, parents: Array, ids: Array, precis
     """Feed an id to the state of each parent row: the new states, and what may come next, `[P, V]`."""
     network, table, _ = prepared
     states = jax.tree.map(lambda part: part[parents], carry)
-    logits, after = network.step(table, ids, jnp.zeros(ids.shape, bool), states, precision)
+    logits, after = network.step(table, ids, states, precision)
     return after, _log_softmax(logits)

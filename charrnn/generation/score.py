@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from charrnn.generation.decode import Prepared, prepare, slots_for
 from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry, log_sum_exp
-from charrnn.nn.network import Network
+from charrnn.nn.network import Network, before_any
 from charrnn.nn.sharding import ROWS, mesh_of, shards_for
 
 Window = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -100,9 +100,10 @@ def _score_as_drawn(
     rows = jax.tree.leaves(carry)[0].shape[0]
 
     def body(carry: Carry, here: tuple[Array, Array]) -> tuple[Carry, Array]:
-        before, fresh = (jnp.broadcast_to(part, rows) for part in here)
+        id, starts = here
+        before, fresh = (jnp.broadcast_to(part, rows) for part in (jnp.where(starts, before_any(table), id), starts))
         carry = jax.tree.map(lambda part: jnp.where(fresh[:, None], jnp.zeros_like(part), part), carry)
-        logits, carry = network.step(table, before, fresh, carry, precision)
+        logits, carry = network.step(table, before, carry, precision)
         return carry, logits
 
     carry, logits = lax.scan(body, carry, (inputs, resets))

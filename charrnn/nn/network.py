@@ -110,18 +110,17 @@ class Network(nnx.Module):
         return tuple(layer.initial_state(batch_size, self.head_bias.dtype) for layer in self.layers)
 
     def first_projections(self, precision: str) -> Array:
-        """What the first layer makes of each character: its part of the gates with the bias, `[V, G*H]`."""
+        """What the first layer makes of each character: its part of the gates with the bias, `[V + 1, G*H]`.
+
+        The last row (`before_any`) is for no character, a zero vector.
+        """
         first = self.layers[0]
         if self.embedding is None:
-            return add_bias(first.input_kernel[...], first.bias[...])
-        return first.project(self.embedding[...], precision)
-
-    def _start(self) -> Array:
-        """What the first layer makes of the zero vector: its bias, or zeros."""
-        first = self.layers[0]
-        if first.bias is None:
-            return jnp.zeros(self.embedding.shape[1], self.head_bias.dtype)
-        return first.bias[...]
+            of_characters = add_bias(first.input_kernel[...], first.bias[...])
+        else:
+            of_characters = first.project(self.embedding[...], precision)
+        of_none = jnp.zeros_like(of_characters[0]) if first.bias is None else first.bias[...]
+        return jnp.concatenate([of_characters, of_none[None]])
 
     def head(self, hidden: Array, precision: str) -> Array:
         """Logits `[..., V]` of the last layer's outputs `[..., H]`."""
@@ -144,9 +143,9 @@ class Network(nnx.Module):
         Returns the logits `[T, B, V]` and the state after the window.
         """
         storage = storage_type(precision, self.head_kernel.dtype)
-        # What a reset reads is one row more, whose gradient comes with the others' (a `where` cost a tenth of a step).
-        table = jnp.concatenate([self.first_projections(precision), self._start()[None]]).astype(storage)
-        looked_up = LookUp(table, jnp.where(resets, table.shape[0] - 1, inputs))
+
+        table = self.first_projections(precision).astype(storage)
+        looked_up = LookUp(table, jnp.where(resets, before_any(table), inputs))
         if key is None:
             dropout, key = NO_DROPOUT, jax.random.key(0)
         hidden: Any = None
@@ -167,19 +166,14 @@ class Network(nnx.Module):
                 hidden = drop(hidden, dropout.units, jax.random.fold_in(key, 2 * index), rows)
         return self.head(hidden, precision), tuple(after)
 
-    def first_inputs(self, table: Array, ids: Array, fresh: Array) -> Array:
-        """What the first layer makes of the characters before, `[B, G*H]`, as `step` has them."""
-        rows = table[ids]
-        return jnp.where(fresh[:, None], jnp.broadcast_to(self._start().astype(table.dtype), rows.shape), rows)
-
-    def step(self, table: Array, ids: Array, fresh: Array, carry: Carry, precision: str) -> tuple[Array, Carry]:
+    def step(self, table: Array, ids: Array, carry: Carry, precision: str) -> tuple[Array, Carry]:
         """One character for every row, as generation needs it.
 
-        table: `first_projections`. ids: `[B]`, the characters before. fresh: `[B]` bool, rows that
-        start a document. Returns the logits `[B, V]` and the new state.
+        table: `first_projections`. ids: `[B]`, the characters before, `before_any` in rows that start a document.
+        Returns the logits `[B, V]` and the new state.
         """
         after: list[State] = []
-        hidden = projected = self.first_inputs(table, ids, fresh)
+        hidden = projected = table[ids]
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
             below = hidden
             if index:
@@ -188,6 +182,11 @@ class Network(nnx.Module):
             after.append(state)
             hidden = state[0] + below if self.residual and index else state[0]
         return self.head(hidden, precision), tuple(after)
+
+
+def before_any(table: Array) -> int:
+    """The id, in a table of `first_projections`, of what comes before a document's first character."""
+    return len(table) - 1
 
 
 def create(config: ModelConfig, vocabulary_size: int, seed: int) -> Network:

@@ -24,13 +24,12 @@ class Chain:
     def initial_carry(self, batch_size: int) -> Any:
         return ((jnp.zeros((batch_size, 1)),),)
 
-    def step(self, table: Any, ids: Any, fresh: Any, carry: Any, precision: str) -> Any:
+    def step(self, table: Any, ids: Any, carry: Any, precision: str) -> Any:
         ((count,),) = carry
-        rows = jnp.where(fresh, self.logits.shape[0] - 1, ids)
-        return jnp.asarray(self.logits)[rows], ((count + 1,),)
+        return jnp.asarray(self.logits)[ids], ((count + 1,),)
 
 
 @pytest.fixture
 def chain() -> Callable[[np.ndarray], Prepared]:
     """Makes the chain of some logits `[V + 1, V]`, as the decoder takes it."""
-    return lambda logits: Prepared(Chain(logits.astype(np.float32)), jnp.zeros((logits.shape[1], 1)))
+    return lambda logits: Prepared(Chain(logits.astype(np.float32)), jnp.zeros((logits.shape[0], 1)))

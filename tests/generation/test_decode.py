@@ -53,8 +53,8 @@ def step(network: Network, *arguments: Any) -> Any:
 def state_by_steps(network: Network, prompt: np.ndarray) -> Any:
     carry, table = network.initial_carry(1), network.first_projections("float32")
     for t in range(len(prompt)):
-        before = np.array([prompt[t - 1] if t else 0], np.int32)
-        _, carry = step(network, table, before, np.array([t == 0]), carry)
+        before = np.array([prompt[t - 1] if t else V], np.int32)
+        _, carry = step(network, table, before, carry)
     return carry
 
 
@@ -67,9 +67,7 @@ def test_a_prompt_leaves_the_state_of_the_loop(lstm: Prepared, length: int, monk
     expected = state_by_steps(lstm.network, prompt)
     for part, wanted in zip(jax.tree.leaves(row.carry), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(part, wanted, atol=1e-5)
-    assert row.fresh.tolist() == [length == 0]
-    if length:
-        assert row.previous.tolist() == [prompt[-1]]
+    assert row.previous.tolist() == ([prompt[-1]] if length else [V])
 
 
 @pytest.mark.as_drawn
@@ -190,7 +188,7 @@ def test_a_network_draws_the_exact_frequencies(lstm: Prepared, prompt: list[int]
 
     def logits_after(text: list[int]) -> np.ndarray:
         row = start(lstm, decode.read(lstm, np.array(text, int), "float32"), ())
-        return np.asarray(step(lstm.network, lstm.table, row.previous, row.fresh, row.carry)[0])[0]
+        return np.asarray(step(lstm.network, lstm.table, row.previous, row.carry)[0])[0]
 
     drawn = texts_of(lstm, np.array(prompt, int), filters, texts=4096, length=2)
     check_frequencies(drawn, logits_after, filters, prompt)
@@ -292,11 +290,11 @@ def test_no_temperature_always_takes_the_likeliest(lstm: Prepared, filters: tupl
     one, other = texts_of(lstm, filters=filters, texts=2)
     np.testing.assert_array_equal(one.ids, other.ids)
     row, network = start(lstm, decode.read(lstm, NOTHING, "float32"), ()), lstm.network
-    previous, fresh, carry = row.previous, row.fresh, row.carry
+    previous, carry = row.previous, row.carry
     for drawn in one.ids:
-        logits, carry = step(network, lstm.table, previous, fresh, carry)
+        logits, carry = step(network, lstm.table, previous, carry)
         assert drawn == 2 + int(logits[0, 2:].argmax())
-        previous, fresh = np.array([drawn]), np.array([False])
+        previous = np.array([drawn])
 
 
 @pytest.mark.as_drawn

@@ -35,10 +35,10 @@ def by_steps(network: Network, ids: np.ndarray) -> np.ndarray:
     """The nats of a text `[N, B]`, a character at a time."""
     batch = ids.shape[1]
     carry, nats = network.initial_carry(batch), []
-    table, step = network.first_projections("float32"), jax.jit(network.step, static_argnums=4)
+    table, step = network.first_projections("float32"), jax.jit(network.step, static_argnums=3)
     for t, wanted in enumerate(ids):
-        before = ids[t - 1] if t else np.zeros(batch, np.int32)
-        logits, carry = step(table, before, np.full(batch, t == 0), carry, "float32")
+        before = ids[t - 1] if t else np.full(batch, V)
+        logits, carry = step(table, before, carry, "float32")
         nats.append(-np.asarray(jax.nn.log_softmax(logits))[np.arange(batch), wanted])
     return np.stack(nats)
 

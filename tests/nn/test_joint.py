@@ -38,20 +38,18 @@ def widths(config: ModelConfig) -> list[int]:
 def both(network: Network, rows: int, precision: str) -> tuple[Any, Any]:
     """The logits `[T, B, V]` and the state after some steps, by separate products and by joint ones."""
     ids = jnp.asarray(np.random.default_rng(1).integers(0, V, (T, rows)), jnp.int32)
-    table, begin = network.first_projections(precision), jnp.zeros((T, rows), bool).at[0].set(True)
+    ids, table = ids.at[0].set(V), network.first_projections(precision)
     carry, matrices = network.initial_carry(rows), joint.join(network)
 
-    def separate(carry: Any, here: Any) -> Any:
-        return network.step(table, *here, carry, precision)[::-1]
+    def separate(carry: Any, before: Any) -> Any:
+        return network.step(table, before, carry, precision)[::-1]
 
-    def together(state: Any, here: Any) -> Any:
-        logits, *state = joint.step(network, matrices, network.first_inputs(table, *here), *state, precision)
+    def together(state: Any, before: Any) -> Any:
+        logits, *state = joint.step(network, matrices, table[before], *state, precision)
         return tuple(state), logits
 
-    after, logits = jax.lax.scan(separate, carry, (ids, begin))
-    (after_joint, _), joint_logits = jax.lax.scan(
-        together, (carry, joint.ahead(matrices, carry, precision)), (ids, begin)
-    )
+    after, logits = jax.lax.scan(separate, carry, ids)
+    (after_joint, _), joint_logits = jax.lax.scan(together, (carry, joint.ahead(matrices, carry, precision)), ids)
     return (logits, after), (joint_logits, after_joint)
 
 

@@ -53,7 +53,7 @@ def stepwise(network: nw.Network, inputs: jax.Array, resets: jax.Array) -> tuple
     def body(carry: tuple, here: tuple) -> tuple:
         ids, fresh = here
         carry = jax.tree.map(lambda part: jnp.where(fresh[:, None], 0.0, part), carry)
-        logits, carry = network.step(table, ids, fresh, carry, "float32")
+        logits, carry = network.step(table, jnp.where(fresh, V, ids), carry, "float32")
         return carry, logits
 
     carry, logits = jax.lax.scan(body, network.initial_carry(B), (inputs, resets))
@@ -102,7 +102,7 @@ def test_the_carry_and_the_logits_stay_float32(cell, layers, embedding, precisio
 
     def both(network: nw.Network) -> tuple:
         carry, table = network.initial_carry(B), network.first_projections(precision)
-        step = network.step(table, inputs[0], resets[0], carry, precision)
+        step = network.step(table, inputs[0], carry, precision)
         return network(inputs, resets, carry, precision=precision), step
 
     arrays = jax.eval_shape(both, make(cell, layers, embedding))
@@ -190,7 +190,7 @@ def test_residual_layers_add_their_input():
     logits, after = residual(inputs, resets, carry)
     np.testing.assert_allclose(logits, residual.head(above + below, "float32"), rtol=1e-4, atol=1e-5)
     assert not np.allclose(logits, plain(inputs, resets, carry)[0])
-    one, _ = residual.step(table, inputs[0], resets[0], carry, "float32")
+    one, _ = residual.step(table, jnp.where(resets[0], V, inputs[0]), carry, "float32")
     np.testing.assert_allclose(one, logits[0], rtol=1e-4, atol=1e-5)
     assert jax.tree.structure(after) == jax.tree.structure(carry)
 
