@@ -143,7 +143,7 @@ class Network(nnx.Module):
         Returns the logits `[T, B, V]` and the state after the window.
         """
         storage = storage_type(precision, self.head_kernel.dtype)
-
+        # A reset reads a row of the table: its gradient comes with the others' (a `where` cost a tenth of a step).
         table = self.first_projections(precision).astype(storage)
         looked_up = LookUp(table, jnp.where(resets, before_any(table), inputs))
         if key is None:
