@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from charrnn.cli.glyphs import columns
-from charrnn.cli.options import checkpoints_option
+from charrnn.cli.options import begin_computing, checkpoints_option
 from charrnn.cli.progress import Working
 from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError, ConfigError
@@ -58,9 +58,8 @@ def gradients(
         _check_plot(plot)
     from charrnn.gradients import all_cells, at_initialisation
     from charrnn.model import load
-    from charrnn.training.devices import keep_compiled_programs
 
-    keep_compiled_programs()
+    begin_computing()
     wanted = cells or (() if runs and steps is None else all_cells())
     models = [load(run, checkpoints) for run in runs]
     reaches = list[Any]()

@@ -1,6 +1,7 @@
 """Options made from the configurations' fields, and the few that several commands share."""
 
 import dataclasses
+import gc
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,13 +78,23 @@ checkpoints_option = click.option(
 run_argument = click.argument("run", required=False, metavar="[RUN]")
 
 
-def load_model(run: str | None, checkpoints: Path) -> Any:
-    """Load a run for a command, compiled programs kept in the user's cache folder."""
-    from charrnn.model import load
+def begin_computing() -> None:
+    """When a command has imported what it needs: compiled programs are kept in the user's cache folder, and garbage
+    is collected from here on.
+    """
     from charrnn.training.devices import keep_compiled_programs, use_every_core
 
     use_every_core()
     keep_compiled_programs()
+    gc.freeze()
+    gc.enable()
+
+
+def load_model(run: str | None, checkpoints: Path) -> Any:
+    """Load a run for a command."""
+    from charrnn.model import load
+
+    begin_computing()
     return load(run, checkpoints)
 
 

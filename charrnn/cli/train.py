@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import click
 
-from charrnn.cli.options import checkpoints_option, config_options
+from charrnn.cli.options import begin_computing, checkpoints_option, config_options
 from charrnn.cli.stop import Stopped, StopRequest, Talk
 from charrnn.config import DataConfig, ModelConfig, TrainingConfig
 from charrnn.errors import ConfigError
@@ -79,10 +79,8 @@ def _train(
 
     from charrnn.cli.display import make_display, reading_progress
     from charrnn.trainer import start
-    from charrnn.training.devices import keep_compiled_programs, use_every_core
 
-    use_every_core()
-    keep_compiled_programs()
+    begin_computing()
     # Whoever reads what is said going away counts as SIGTERM.
     talk = Talk(sys.stderr, lambda: stop.ask(signal.SIGTERM))
     console = Console(file=cast(Any, talk), highlight=False)

@@ -200,7 +200,8 @@ def read(prepared: Prepared, prompt_ids: np.ndarray, precision: str, after: Begi
     """
     prompt, rows = np.asarray(prompt_ids, np.int32), slots_for(1, precision)
     if after is None or not np.array_equal(prompt[: len(after.ids)], after.ids):
-        after = Beginning(prompt[:0], prepared.network.initial_carry(1))
+        zeros = jax.eval_shape(lambda: prepared.network.initial_carry(1))
+        after = Beginning(prompt[:0], jax.tree.map(lambda part: np.zeros(part.shape, part.dtype), zeros))
     carry = jax.device_put(jax.tree.map(lambda part: np.repeat(np.asarray(part), rows, 0), after.carry))
     # Step t reads character t - 1; step 0 reads nothing, as at every start of a document.
     ids = np.concatenate([[before_any(prepared.table)], prompt[:-1]]).astype(np.int32)

@@ -251,7 +251,7 @@ def with_arrays(network: Network, named: dict[str, Any]) -> Network:
     """The network with its parameters replaced by `named`, whose keys are those of `named_arrays`."""
     leaves, structure = jax.tree.flatten_with_path(network)
     names = [".".join(_segment(entry) for entry in path[:-1]) for path, _ in leaves]
-    return jax.tree.unflatten(structure, [jnp.asarray(named[name]) for name in names])
+    return jax.tree.unflatten(structure, [jax.device_put(named[name]) for name in names])
 
 
 def _segment(entry: Any) -> str:

@@ -1,6 +1,7 @@
 """What `--help` tells of defaults and bounds is what is checked."""
 
 import dataclasses
+import gc
 import re
 
 import click
@@ -8,7 +9,7 @@ import pytest
 
 from charrnn.cli.complete import complete
 from charrnn.cli.complete.session import LENGTH
-from charrnn.cli.options import bounds_of
+from charrnn.cli.options import begin_computing, bounds_of
 from charrnn.cli.sample import sample
 from charrnn.config import DataConfig, ModelConfig, SampleConfig, TrainingConfig
 from charrnn.fields import option
@@ -46,3 +47,14 @@ def test_help_tells_the_defaults_and_bounds() -> None:
     field = {field.name: field for field in dataclasses.fields(SampleConfig)}["temperature"]
     assert told(sample, "--temperature") == f"default: {field.default}; {bounds_of(field)}"
     assert told(sample, "--seed") == "0<=x<=4294967295"
+
+
+def test_garbage_is_collected_while_a_command_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charrnn.training.devices.keep_compiled_programs", lambda: None)
+    gc.disable()
+    try:
+        begin_computing()
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -101,9 +101,6 @@ def score(run: str | None, file: str | None, checkpoints: Path, **options: Any) 
     _check(file, options)
     stop_when_terminated()  # so that temporary files go too
     run, file = _run_and_file(run, file, checkpoints, bool(options["compare"] or options["part"]))
-    from charrnn.training.devices import use_every_core
-
-    use_every_core()
     model = load_model(run, checkpoints)
     if options["compare"]:
         from charrnn.cli.score.compare import compare
