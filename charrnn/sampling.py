@@ -19,8 +19,8 @@ from charrnn.text import automaton
 from charrnn.text.vocabulary import EOS, UNK, Vocabulary
 from charrnn.training.devices import resolve_precision
 
-_WIDE = 256
-"""From so many hidden units on, products take most of a step and bfloat16 pays; below, float32 is as fast."""
+_WIDE = 128
+"""From so many hidden units on, many texts are drawn a third faster in bfloat16, one text up to a quarter slower."""
 
 
 @dataclass(frozen=True)

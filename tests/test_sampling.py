@@ -16,6 +16,7 @@ from charrnn.model import Model
 from charrnn.nn.network import create
 from charrnn.sampling import Sample, decode_precision, filters_for
 from charrnn.text.vocabulary import EOS, UNK, Vocabulary
+from charrnn.training.devices import resolve_precision
 
 LETTERS = "abcdefgh .\n012"
 
@@ -200,5 +201,6 @@ def test_filters_that_do_nothing_are_left_out() -> None:
     assert greedy == (Forbid((UNK,)), Greedy())
 
 
-def test_small_networks_are_drawn_from_in_float32() -> None:
-    assert decode_precision(ModelConfig(hidden_size=128)) == "float32"
+def test_small_networks_are_drawn_from_in_float32_and_others_as_is_fast_here() -> None:
+    assert decode_precision(ModelConfig(hidden_size=127)) == "float32"
+    assert decode_precision(ModelConfig(hidden_size=128)) == resolve_precision("auto")
