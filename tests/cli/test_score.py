@@ -139,6 +139,19 @@ def test_show_colours_a_terminal(charrnn: Callable[..., Result], file: Path) -> 
     assert [level_of(bits) for bits in (0.0, 0.99, 1.0, 3.9, 6.9, 7.0, math.inf)] == [0, 0, 1, 2, 3, 4, 4]
 
 
+@pytest.mark.parametrize("stdin", ["abc def\n\nfed cba\nabcabc\n", "abc def\nabcabc", "abcdef\n"])
+def test_a_long_line_is_coloured_in_pieces(
+    charrnn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, stdin: str
+) -> None:
+    shown = []
+    for size in (4096, 3, 1):
+        monkeypatch.setattr("charrnn.cli.score.views._PIECE", size)
+        done = charrnn("score", "letters", "-", "--show", stdin=stdin, FORCE_COLOR="1").stdout
+        shown.append(re.sub(r"\x1b\[[0-9;]*m", "", done))
+    assert shown[0].splitlines()[:-1] == stdin.replace("\n", "↵\n").splitlines()
+    assert shown == [shown[0]] * 3
+
+
 class Page(HTMLParser):
     """The text of a page and its marked characters; every tag must be closed."""
 

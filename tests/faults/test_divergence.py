@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 import charrnn.training.step as step_module
+from charrnn.checkpoint.background import Background
 from charrnn.errors import CheckpointError, TrainingError
 from charrnn.nn.network import named_arrays
 from charrnn.trainer import Job, start
+from charrnn.training import loop
 from charrnn.training.events import Finished, Warned
 from charrnn.training.objective import negative_log_likelihood
 from charrnn.training.progress import Health, Progress
@@ -76,17 +78,38 @@ def test_one_bad_gradient_is_skipped_and_counted(tmp_path: Path, record: Any) ->
     record("NaN put into one gradient", 1, "the update is skipped and counted; the state keeps its bits")
 
 
-def test_bad_gradients_in_a_row_go_back_and_then_stop(tmp_path: Path, record: Any) -> None:
+def test_what_was_left_out_before_going_back_stays_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = loop.validate, []
+
+    def the_second_is_no_number(*arguments: Any) -> Any:
+        calls.append(1)
+        return real(*arguments)._replace(**({"nats": math.nan} if len(calls) == 2 else {}))
+
+    monkeypatch.setattr(loop, "validate", the_second_is_no_number)
+    ready = job(tmp_path, 1, steps=40, eval_every=15)
+    assert isinstance(list(ready.events())[-1], Finished)
+    metrics = ready.task.folder.metrics()
+    assert [event["step"] for event in metrics if event["event"] == "back"] == [15]
+    assert [event["skipped"] for event in metrics if event["event"] == "train"][-1] == 2  # step 21, twice
+
+
+def test_bad_gradients_in_a_row_go_back_and_then_stop(
+    tmp_path: Path, record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SECONDS_A_CALL", 0.0)  # every step is a call of its own, and saved
+    monkeypatch.setattr(Background, "busy", False)
     ready = job(tmp_path, 12, steps=200, checkpoint_every=0.0)
-    events: list[Any] = []
+    kept = list[int]()
     with pytest.raises(TrainingError, match=r"1[0-9] times in a row") as caught:
         for event in ready.events():
-            events.append(event)
+            if isinstance(event, Warned) and "back to step" in event.text:
+                kept.append(ready.task.folder.steps()[-1])
     assert "lower --learning-rate than 0.01" in str(caught.value) and "\n" not in str(caught.value)
-    back = [event.text for event in events if isinstance(event, Warned) and "back to step" in event.text]
-    assert len(back) == 3
     metrics = ready.task.folder.metrics()
-    assert [event["times"] for event in metrics if event["event"] == "back"] == [1, 2, 3]
+    back = [event for event in metrics if event["event"] == "back"]
+    assert [event["times"] for event in back] == [1, 2, 3]
+    # What was saved among the bad steps, the 21st to the 32nd, is neither gone back to nor left to be resumed.
+    assert [event["step"] for event in back] == kept == [20, 20, 20]
     assert "NaN" not in (ready.task.folder.path / "metrics.jsonl").read_text()
     state, _, _ = ready.task.folder.restore(ready.task.state_structure(), Progress.from_json, pytest.fail)
     assert all(np.isfinite(array).all() for array in named_arrays(state.network).values())

@@ -53,6 +53,19 @@ def test_each_gate_is_made_orthogonal_by_itself(cell: str, kernel: str) -> None:
     assert 0.15 < sizes[0] < 0.25
 
 
+def test_muon_looks_ahead() -> None:
+    """Nesterov's momentum: after I and -I / 2 the running mean still points along I, and a step ahead along -I."""
+    network = create(ModelConfig(hidden_size=8, embedding_size=0), 11, 0)
+    rule = make_optimizer("muon", 0.0, 1e9)
+    along = jax.tree.map(jnp.zeros_like, network)
+    along.layers[0].recurrent_kernel[...] = jnp.tile(jnp.eye(8), 4)
+    with jax.numpy_dtype_promotion("standard"):
+        first, state = rule.update(along, rule.init(network), network)
+        second, _ = rule.update(jax.tree.map(lambda array: -0.5 * array, along), state, network)
+    diagonals = [np.diag(update.layers[0].recurrent_kernel[...][:, :8]) for update in (first, second)]
+    assert (diagonals[0] > 0).all() and (diagonals[1] < 0).all()
+
+
 def test_muon_moves_what_lies_between_hidden_units_and_adam_the_rest() -> None:
     network = create(ModelConfig(hidden_size=8, embedding_size=0, num_layers=2), 11, 0)
     gradients = jax.tree.map(lambda array: jnp.asarray(RANDOM.normal(size=array.shape), jnp.float32), network)

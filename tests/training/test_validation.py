@@ -12,7 +12,7 @@ from charrnn.model import load
 from charrnn.nn.network import create
 from charrnn.trainer import start
 from charrnn.training import loop
-from charrnn.training.validation import Validation, at_temperature, better_temperature, surprise
+from charrnn.training.validation import Validation, at_temperature, better_temperature, surprise, validate
 
 CONFIG = ModelConfig(hidden_size=8, embedding_size=0, dropout=0.0)
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
@@ -81,13 +81,27 @@ def test_a_network_at_a_temperature_divides_its_logits():
     )
 
 
-def job_of(folder):
+def job_of(folder, times=60):
     text = folder / "rhyme.txt"
-    text.write_text(RHYME * 60)
+    text.write_text(RHYME * times)
     return start(
         (str(text),), checkpoints=folder, hidden_size=16, seq_length=16, batch_size=4, learning_rate=0.02,
         precision="float32", dropout=0.2, weight_drop=0.1, steps=60, eval_every=20,
     )  # fmt: skip
+
+
+def test_held_out_streams_read_512_characters_before_they_count(tmp_path):
+    held_out = job_of(tmp_path, times=3000).task.validation
+    counts = [(held_out.batch(window).targets >= 0).sum() for window in range(len(held_out))]
+    assert held_out.batch_size > 1 and sum(counts) == len(held_out.positions)
+    assert not any(counts[: 512 // 16]) and counts[512 // 16]
+
+
+def test_validation_has_the_precision_that_it_is_asked_for(tmp_path):
+    task = job_of(tmp_path).task
+    network = task.first_state().learnt
+    exact, rounded = (validate(network, task.validation, precision).nats for precision in ("float32", "bfloat16"))
+    assert exact != rounded and exact == pytest.approx(rounded, rel=1e-2)
 
 
 def test_what_is_saved_has_the_temperature_it_was_validated_with(tmp_path):

@@ -20,6 +20,10 @@ LEVELS = ((1.0, ""), (2.0, "black on color(229)"), (4.0, "black on color(221)"),
 """Upper bounds in bits, and how a character below them looks."""
 
 _LOG2 = math.log(2)
+_ENDS = (END, NEWLINE)
+
+_PIECE = 4096
+"""Signs that are coloured at a time: a line may be as long as the text."""
 
 
 def by_line(text: ReadyText, nats: np.ndarray, top: int | None, as_json: bool) -> None:
@@ -55,28 +59,30 @@ def show(text: ReadyText, nats: np.ndarray, console: Console | None = None) -> N
     """The text coloured by surprise; without colours, the bits of each character below it."""
     console = console or Console(highlight=False)
     plain = console.color_system is None or console.no_color
-    lines = _lines(characters_of(text, nats), text.whole.corpus.style)
-    for line in lines:
-        if plain:
-            for upper, lower in _rows(line, console.width):
-                click.echo(_writable(upper))
-                click.echo(lower)
-        else:
-            console.print(_coloured(line), soft_wrap=True)
+    signs = ((sign_of(cluster), bits_of(cluster)) for cluster in clusters(characters_of(text, nats)))
+    if plain:
+        for upper, lower in _rows(signs, console.width):
+            click.echo(_writable(upper))
+            click.echo(lower)
+    else:
+        for piece, ends in _pieces(signs):
+            console.print(_coloured(piece), soft_wrap=True, end="\n" if ends else "")
     console.print(_legend(plain), soft_wrap=True)
 
 
-def _lines(characters: Iterable[Character], style: str) -> Iterator[list[tuple[str, float]]]:
-    """The signs of each line with their bits; its end is one of them."""
-    line: list[tuple[str, float]] = []
-    for cluster in clusters(characters):
-        sign = sign_of(cluster)
-        line.append((sign, bits_of(cluster)))
-        if sign in (END, NEWLINE):
-            yield line
-            line = []
-    if line:
-        yield line
+def _pieces(signs: Iterable[tuple[str, float]]) -> Iterator[tuple[list[tuple[str, float]], bool]]:
+    """Lines, the long ones in pieces, and whether a piece is its line's last; a line's end is one of its signs."""
+    piece: list[tuple[str, float]] = []
+    for sign, bits in signs:
+        if len(piece) == _PIECE:
+            yield piece, False
+            piece = []
+        piece.append((sign, bits))
+        if sign in _ENDS:
+            yield piece, True
+            piece = []
+    if piece:
+        yield piece, True
 
 
 def clusters(characters: Iterable[Character]) -> Iterator[list[Character]]:
@@ -115,17 +121,21 @@ def level_of(bits: float) -> int:
     return next(level for level, (bound, _) in enumerate(LEVELS) if bits < bound or bound == math.inf)
 
 
-def _rows(line: list[tuple[str, float]], width: int) -> Iterator[tuple[str, str]]:
-    """Pieces of a line that fit the width, each with a row of digits below it."""
+def _rows(signs: Iterable[tuple[str, float]], width: int) -> Iterator[tuple[str, str]]:
+    """Pieces of lines that fit the width, each with a row of digits below it."""
     upper = lower = ""
-    for sign, bits in line:
+    for sign, bits in signs:
         cells = cell_len(sign)
-        if cell_len(upper) + cells > width:
+        if upper and cell_len(upper) + cells > width:
             yield upper, lower
             upper = lower = ""
         upper += sign
         lower += str(min(int(bits), 9)).ljust(cells)[:cells]
-    yield upper, lower
+        if sign in _ENDS:
+            yield upper, lower
+            upper = lower = ""
+    if upper:
+        yield upper, lower
 
 
 def _legend(plain: bool) -> Text:
