@@ -16,7 +16,7 @@ from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
 from charrnn.nn import joint
-from charrnn.nn.arrays import Array, Carry, index_of_largest, log_sum_exp, storage_type
+from charrnn.nn.arrays import Array, Carry, index_of_largest, log_sum_exp, packed, rows_of, storage_type
 from charrnn.nn.joint import Ahead, Joint
 from charrnn.nn.network import Network, before_any, rounded
 from charrnn.text.vocabulary import EOS
@@ -49,8 +49,8 @@ _NARROW_LAYER, _FEW_ROWS, _AT_ANY_ROWS = 256, 2, 512
 class Prepared(NamedTuple):
     """A network made ready for many single steps.
 
-    network: its matrices rounded to the precision. table: `first_projections`, `[V + 1, G*H]`. joint: for few rows,
-    the matrices side by side where that is faster, else none.
+    network: its matrices rounded to the precision. table: `first_projections`, `packed`, `[V + 1, G*H]`. joint: for few
+    rows, the matrices side by side where that is faster, else none.
     """
 
     network: Network
@@ -65,7 +65,7 @@ class Rows(NamedTuple):
     memories: one a filter.
     number: `[B]` int32, which text a row holds. position: `[B]` int32, characters drawn so far.
     ended: `[B]` int32, GOING or why the text ended; such a row is free for another text.
-    known: inside `draw`, what `joint` knows of the carry.
+    known: what `joint` knows of the carry; of a free row, and of one to start from, nothing (zeros).
     """
 
     carry: Carry
@@ -159,7 +159,7 @@ def prepare(network: Network, precision: str) -> Prepared:
     # Narrower it is no faster, in float32 a transposed matrix is summed in another order, accelerators have more rows.
     wide = precision == "bfloat16" and network.layers[0].hidden_size > _NARROW_LAYER
     matrices = joint.join(ready) if wide and jax.default_backend() == "cpu" else ()
-    return Prepared(ready, network.first_projections(precision).astype(storage), matrices)
+    return Prepared(ready, packed(network.first_projections(precision), storage), matrices)
 
 
 def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -> Rows:
@@ -172,9 +172,14 @@ def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -
         number=_one(0),
         position=_one(0),
         ended=_one(GOING),
+        known=tuple(_nothing(len(matrix)) for matrix in prepared.joint),
     )
     # NumPy's, like all that is made outside the loop: each of JAX's would be a program to compile.
     return jax.tree.map(np.asarray, row)
+
+
+def _nothing(width: int) -> Any:
+    return np.zeros((1, width), np.float32)
 
 
 def _one(value: Any, dtype: type = np.int32) -> Any:
@@ -182,7 +187,9 @@ def _one(value: Any, dtype: type = np.int32) -> Any:
 
 
 def free_rows(start: Rows, count: int) -> Rows:
-    """So many rows that hold no text yet."""
+    """So many rows that hold no text yet; they know nothing where separate products are faster."""
+    if count > _FEW_ROWS and start.carry[0][0].shape[-1] != _AT_ANY_ROWS:
+        start = start._replace(known=())
     rows = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), count, 0), start)
     return rows._replace(ended=np.repeat(_one(AT_LENGTH), count))
 
@@ -245,9 +252,9 @@ def draw(
     was drawn, how many blocks of it were (fewer where no text is left), the rows and the queue after.
     """
     size, vocabulary_size = len(rows.previous), before_any(prepared.table)
-    if size > _FEW_ROWS and prepared.joint and prepared.network.layers[0].hidden_size != _AT_ANY_ROWS:
+    if not rows.known:
         prepared = prepared._replace(joint=())
-    start, rows = (_looking_ahead(prepared, these, size, precision) for these in (start, rows))
+    start = _looking_ahead(prepared, start, precision)
     texts = jnp.zeros((MOST_BLOCKS, size), jnp.int32)
     shape = (MOST_BLOCKS, block, size)
     drawn = Drawn(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), texts, texts, texts)
@@ -269,15 +276,16 @@ def draw(
         return (done < blocks) & ((rows.ended == GOING).any() | (queue.next < queue.limit))
 
     done, rows, queue, drawn = lax.while_loop(unfinished, body, (jnp.int32(0), rows, queue, drawn))
-    return drawn, done, rows._replace(known=()), queue
+    return drawn, done, rows, queue
 
 
-def _looking_ahead(prepared: Prepared, rows: Rows, size: int, precision: str) -> Rows:
-    """With what `joint` knows of the carry; one row as `size` of it, so that the products are the same."""
+def _looking_ahead(prepared: Prepared, start: Rows, precision: str) -> Rows:
+    """With what `joint` knows of the carry; the row is read as several, so that the products are the same."""
     if not prepared.joint:
-        return rows
-    carry = jax.tree.map(lambda part: jnp.broadcast_to(part, (size, *part.shape[1:])), rows.carry)
-    return rows._replace(known=joint.ahead(prepared.joint, carry, precision))
+        return start._replace(known=())
+    rows = slots_for(1, precision)
+    carry = jax.tree.map(lambda part: jnp.broadcast_to(part, (rows, *part.shape[1:])), start.carry)
+    return start._replace(known=tuple(of[:1] for of in joint.ahead(prepared.joint, carry, precision)))
 
 
 def _refill(start: Rows, rows: Rows, queue: Queue) -> tuple[Rows, Queue]:
@@ -315,7 +323,9 @@ def _step(
     """
     (network, table, matrices), known = prepared, rows.known
     if matrices:
-        logits, carry, known = joint.step(network, matrices, table[rows.previous], rows.carry, known, precision)
+        logits, carry, known = joint.step(
+            network, matrices, rows_of(table, rows.previous), rows.carry, known, precision
+        )
     else:
         logits, carry = network.step(table, rows.previous, rows.carry, precision)
     filtered = logits

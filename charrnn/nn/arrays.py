@@ -245,6 +245,12 @@ def unpacked(values: Array, storage: jnp.dtype) -> Array:
     return lax.bitcast_convert_type(values, jnp.bfloat16) if storage == jnp.bfloat16 else values
 
 
+def rows_of(table: Array, ids: Array) -> Array:
+    """Rows of a `[V, D]` table, perhaps `packed`, by id."""
+    rows = table[ids]
+    return unpacked(rows, jnp.dtype(jnp.bfloat16)) if table.dtype == jnp.uint16 else rows
+
+
 def joined(blocks: Blocks) -> Array:
     """The blocks as one array; as bits, since XLA's CPU compiler would join bfloat16 as float32."""
     return unpacked(jnp.concatenate([packed(block, block.dtype) for block in blocks], -1), blocks[0].dtype)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
-from charrnn.nn.arrays import Array, Blocks, Carry, State, add_bias, dense, dense_blocks, storage_type
+from charrnn.nn.arrays import Array, Blocks, Carry, State, add_bias, dense, dense_blocks, rows_of, storage_type
 from charrnn.nn.cells import Kernel, make_cell
 from charrnn.nn.recurrence import LookUp, Weights
 
@@ -173,7 +173,7 @@ class Network(nnx.Module):
         Returns the logits `[B, V]` and the new state.
         """
         after: list[State] = []
-        hidden = projected = table[ids]
+        hidden = projected = rows_of(table, ids)
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
             below = hidden
             if index:
