@@ -165,6 +165,7 @@ def prepare(network: Network, precision: str) -> Prepared:
 def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -> Rows:
     """One row, about to go on from a prompt. Its last character is the input of the first draw."""
     prompt = beginning.ids
+    nothing: list[Any] = [np.zeros((1, len(matrix)), np.float32) for matrix in prepared.joint]
     row = Rows(
         carry=beginning.carry,
         previous=_one(prompt[-1] if len(prompt) else before_any(prepared.table)),
@@ -172,14 +173,10 @@ def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -
         number=_one(0),
         position=_one(0),
         ended=_one(GOING),
-        known=tuple(_nothing(len(matrix)) for matrix in prepared.joint),
+        known=tuple(nothing),
     )
     # NumPy's, like all that is made outside the loop: each of JAX's would be a program to compile.
     return jax.tree.map(np.asarray, row)
-
-
-def _nothing(width: int) -> Any:
-    return np.zeros((1, width), np.float32)
 
 
 def _one(value: Any, dtype: type = np.int32) -> Any:
