@@ -83,7 +83,7 @@ class Layer(nnx.Module):
 class Network(nnx.Module):
     """Embedding, recurrent layers and a linear head.
 
-    The first layer's input is one of `V` characters, so its products are a `[V, G*H]` table looked
+    The first layer's input is one of `V` characters, so its products are a `[V + 1, G*H]` table looked
     up by id: `embedding [V, E]` times its `input_kernel`, or with `embedding_size` 0 (one-hot)
     the kernel itself.
     """
