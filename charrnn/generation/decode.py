@@ -145,10 +145,10 @@ def block_for(rows: int, prepared: Prepared) -> int:
 
     Long blocks are faster for single texts; those of wide networks would take too long to show.
     """
-    rows_of_table, width = prepared.table.shape
+    vocabulary_size, width = before_any(prepared.table), prepared.table.shape[1]
     units = width * len(prepared.network.layers)
     usual = _STREAM_BLOCK if rows <= 2 and units <= _NARROW else _BLOCK
-    return max(1, min(usual, _NOISE_AHEAD // (rows * (rows_of_table - 1))))
+    return max(1, min(usual, _NOISE_AHEAD // (rows * vocabulary_size)))
 
 
 @partial(jax.jit, static_argnames="precision")
