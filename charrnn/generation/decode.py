@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
+from charrnn.generation.noise import gumbel
 from charrnn.nn import joint
 from charrnn.nn.arrays import Array, Carry, index_of_largest, log_sum_exp, packed, rows_of, storage_type
 from charrnn.nn.joint import Ahead, Joint
@@ -87,11 +88,11 @@ class Beginning(NamedTuple):
 class Queue(NamedTuple):
     """What is still to be drawn.
 
-    key: the seed's. next: the number of the next text to begin, and the one after is `stride` further.
-    limit: the number of the first that may not begin. length: characters a text may have. All scalars.
+    next: the number of the next text to begin, and the one after is `stride` further. limit: the number of the
+    first that may not begin. length: characters a text may have. All scalars.
     """
 
-    key: Array
+    seed: Array
     next: Array
     stride: Array
     limit: Array
@@ -193,8 +194,8 @@ def free_rows(start: Rows, count: int) -> Rows:
 
 def queue_of(seed: int, first: int, limit: int, length: int, stride: int = 1) -> Queue:
     """The texts from number `first` to before `limit`, or every `stride`th of them."""
-    numbers: list[Any] = [np.int32(number) for number in (first, stride, limit, length)]
-    return Queue(jax.random.key(np.uint32(seed)), *numbers)
+    numbers: list[Any] = [np.uint32(seed), *(np.int32(number) for number in (first, stride, limit, length))]
+    return Queue(*numbers)
 
 
 def read(prepared: Prepared, prompt_ids: np.ndarray, precision: str, after: Beginning | None = None) -> Beginning:
@@ -259,7 +260,8 @@ def draw(
     def body(state: tuple[Array, Rows, Queue, Drawn]) -> tuple[Array, Rows, Queue, Drawn]:
         done, rows, queue, drawn = state
         rows, queue = _refill(start, rows, queue)
-        noise = _noise(queue.key, rows, block, vocabulary_size)
+        positions = rows.position[None] + jnp.arange(block, dtype=jnp.int32)[:, None]
+        noise = gumbel(queue.seed, rows.number, positions, vocabulary_size)
         after, (ids, logits, stops) = lax.scan(partial(_step, prepared, filters, precision), rows, noise)
         own, ended = _ends(rows, ids, stops, queue.length)
         after = after._replace(position=rows.position + own, ended=ended)
@@ -335,14 +337,3 @@ def _step(
     stops = jnp.stack(ends).any(0) if ends else None
     after = rows._replace(carry=carry, previous=drawn, memories=memories, known=known)
     return after, (drawn, logits, stops)
-
-
-def _noise(key: Array, rows: Rows, length: int, vocabulary_size: int) -> Array:
-    """Gumbel noise for the next `length` characters, `[length, B, V]`, by a text's number and the position."""
-
-    def of(number: Array, position: Array) -> Array:
-        text = jax.random.fold_in(key, number)
-        return jax.random.gumbel(jax.random.fold_in(text, position), (vocabulary_size,))
-
-    positions = rows.position[None, :] + jnp.arange(length, dtype=jnp.int32)[:, None]
-    return jax.vmap(jax.vmap(of), (None, 0))(rows.number, positions)
