@@ -24,7 +24,7 @@ from flax import nnx
 
 from benchmarks.machine import RESULTS, describe, keep_trial, kept_trials, write_result
 from charrnn.config import ModelConfig
-from charrnn.generation.decode import prepare
+from charrnn.generation.prepared import prepare
 from charrnn.generation.texts import pieces
 from charrnn.nn import recurrence
 from charrnn.nn.arrays import Array

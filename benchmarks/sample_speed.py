@@ -57,8 +57,8 @@ SHAPES = {"128x1": (128, 1, 14.0), "128x64": (128, 64, 3.0), "512x1": (512, 1, 2
 
 def charrnn_draw(contender: Contender) -> Callable[[], int]:
     """A function that draws some characters with ours, as `Model.sample` does, and returns how many."""
-    from charrnn.generation.decode import prepare
     from charrnn.generation.filters import Forbid, Temperature
+    from charrnn.generation.prepared import prepare
     from charrnn.generation.texts import pieces
     from charrnn.training.devices import use_every_core
 

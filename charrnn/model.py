@@ -10,7 +10,8 @@ import numpy as np
 
 from charrnn.checkpoint import find_run, load_weights
 from charrnn.config import RunConfig
-from charrnn.generation.decode import Beginning, prepare
+from charrnn.generation.decode import Beginning
+from charrnn.generation.prepared import prepare
 from charrnn.nn.network import Network
 from charrnn.parts import part_of
 from charrnn.reader import Reader

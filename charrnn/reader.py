@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from charrnn.generation import next as ahead
-from charrnn.generation.decode import Prepared
 from charrnn.generation.next import Kinds, Place
+from charrnn.generation.prepared import Prepared
 from charrnn.text.vocabulary import EOS, FIRST_CHARACTER, UNK, Vocabulary
 
 _MARKS = 100

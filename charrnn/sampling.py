@@ -12,8 +12,9 @@ from charrnn.config import WIDEST_BEAM, ModelConfig, SampleConfig, from_options
 from charrnn.errors import ConfigError
 from charrnn.generation import beam, decode
 from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty, Stop
-from charrnn.generation.decode import Beginning, Prepared
+from charrnn.generation.decode import Beginning
 from charrnn.generation.filters import Filter, Forbid, Greedy, MinP, Temperature, TopK, TopP
+from charrnn.generation.prepared import Prepared
 from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.text import automaton
 from charrnn.text.vocabulary import EOS, UNK, Vocabulary

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.generation.decode import Prepared, Rows, read, start
+from charrnn.generation.decode import Rows, read, start
 from charrnn.generation.filters import Filter
+from charrnn.generation.prepared import Prepared
 from charrnn.nn.arrays import Array
 from charrnn.text.vocabulary import EOS
 

@@ -2,7 +2,7 @@
 
 Texts are numbered, and a text's noise is that of its number and the position in it; so a seed gives the
 same text alone, in a batch, streamed or not, and whatever the chunks' sizes. The logits too must not
-depend on what is drawn beside them: see `slots_for`.
+depend on what is drawn beside them: see `prepared.slots_for`.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,12 @@ from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
 from charrnn.generation.noise import gumbel
+from charrnn.generation.prepared import Prepared, axis_for, slots_for
 from charrnn.nn import joint
-from charrnn.nn.arrays import Array, Carry, index_of_largest, log_sum_exp, packed, rows_of, storage_type
-from charrnn.nn.joint import Ahead, Joint
-from charrnn.nn.network import Network, before_any, rounded
+from charrnn.nn.arrays import Array, Carry, columns_of, index_of_largest, log_sum_exp, rows_of
+from charrnn.nn.joint import Ahead
+from charrnn.nn.layout import COLUMNS, ROWS, turned
+from charrnn.nn.network import before_any
 from charrnn.text.vocabulary import EOS
 
 GOING, AT_EOS, AT_STOP, AT_LENGTH = range(4)
@@ -38,35 +40,16 @@ _NARROW = 4096
 
 _PROMPT_WINDOW = 4096
 
-_ROWS = {"float32": (2, 16), "bfloat16": (2, 4, 16, 32, 64)}
-
-_WIDEST_LANE, _FEWEST_IN_A_LANE = 256, 32
-"""Units of a layer and texts with which it pays to spread texts over devices."""
-
-_NARROW_LAYER, _FEW_ROWS, _AT_ANY_ROWS = 256, 2, 512
-"""Joint products are faster in wider layers; of more rows separate ones keep cores busier, but not of 512 units."""
-
-
-class Prepared(NamedTuple):
-    """A network made ready for many single steps.
-
-    network: its matrices rounded to the precision. table: `first_projections`, `packed`, `[V + 1, G*H]`. joint: for few
-    rows, the matrices side by side where that is faster, else none.
-    """
-
-    network: Network
-    table: Array
-    joint: Joint = ()
-
 
 class Rows(NamedTuple):
     """Texts in the making, side by side; what is needed to draw their next characters.
 
-    carry: the network's state, parts `[B, H]`. previous: `[B]` int32, the characters before, or `before_any`.
+    carry: the network's state, parts `[B, H]`, or columns `[H, B]` (`axis_for`).
+    previous: `[B]` int32, the characters before, or `before_any`.
     memories: one a filter.
     number: `[B]` int32, which text a row holds. position: `[B]` int32, characters drawn so far.
     ended: `[B]` int32, GOING or why the text ended; such a row is free for another text.
-    known: what `joint` knows of the carry; of a free row, and of one to start from, nothing (zeros).
+    known: what `joint` knows of the carry; of a row to start from nothing.
     """
 
     carry: Carry
@@ -114,33 +97,6 @@ class Drawn(NamedTuple):
     ended: Array
 
 
-def slots_for(texts: int, precision: str) -> int:
-    """How many rows to draw so many texts with, on one device.
-
-    One of few numbers, since each is a program to compile. A row's logits must not depend on how many there
-    are. On accelerators there are always as many, so that the same program runs. On CPUs a product of one row is
-    summed in another order than one of several, and float32 products of more than 16 rows in several orders by
-    their shapes; from 2 rows to 16, and from 2 on in bfloat16, all agree to the bit. (Measured with XLA of JAX
-    0.10; a test holds it.)
-    """
-    if jax.default_backend() != "cpu":
-        return 64
-    choice = _ROWS[precision]
-    return next((rows for rows in choice if texts <= rows), choice[-1])
-
-
-def lanes_for(texts: int, prepared: Prepared, precision: str) -> int:
-    """Over how many of the CPU's devices to spread so many texts, each drawing with rows of its own.
-
-    Where products are small, two devices are up to twice as fast as one; the large ones of bfloat16 use every
-    core by themselves.
-    """
-    wide = precision != "float32" and prepared.network.layers[0].hidden_size > _WIDEST_LANE
-    if jax.default_backend() != "cpu" or wide:
-        return 1
-    return max(1, min(jax.local_device_count(), texts // _FEWEST_IN_A_LANE))
-
-
 def block_for(rows: int, prepared: Prepared) -> int:
     """How many characters a block has: for so many the noise is drawn ahead, and rows wait for another text.
 
@@ -152,21 +108,9 @@ def block_for(rows: int, prepared: Prepared) -> int:
     return max(1, min(usual, _NOISE_AHEAD // (rows * vocabulary_size)))
 
 
-@partial(jax.jit, static_argnames="precision")
-def prepare(network: Network, precision: str) -> Prepared:
-    """Do once what each step would otherwise do again."""
-    storage = storage_type(precision, network.head_kernel.dtype)
-    ready = rounded(network, storage)
-    # Narrower it is no faster, in float32 a transposed matrix is summed in another order, accelerators have more rows.
-    wide = precision == "bfloat16" and network.layers[0].hidden_size > _NARROW_LAYER
-    matrices = joint.join(ready) if wide and jax.default_backend() == "cpu" else ()
-    return Prepared(ready, packed(network.first_projections(precision), storage), matrices)
-
-
 def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -> Rows:
     """One row, about to go on from a prompt. Its last character is the input of the first draw."""
     prompt = beginning.ids
-    nothing: list[Any] = [np.zeros((1, len(matrix)), np.float32) for matrix in prepared.joint]
     row = Rows(
         carry=beginning.carry,
         previous=_one(prompt[-1] if len(prompt) else before_any(prepared.table)),
@@ -174,7 +118,6 @@ def start(prepared: Prepared, beginning: Beginning, filters: Sequence[Filter]) -
         number=_one(0),
         position=_one(0),
         ended=_one(GOING),
-        known=tuple(nothing),
     )
     # NumPy's, like all that is made outside the loop: each of JAX's would be a program to compile.
     return jax.tree.map(np.asarray, row)
@@ -184,12 +127,14 @@ def _one(value: Any, dtype: type = np.int32) -> Any:
     return np.full(1, value, dtype)
 
 
-def free_rows(start: Rows, count: int) -> Rows:
-    """So many rows that hold no text yet; they know nothing where separate products are faster."""
-    if count > _FEW_ROWS and start.carry[0][0].shape[-1] != _AT_ANY_ROWS:
-        start = start._replace(known=())
+def free_rows(prepared: Prepared, start: Rows, count: int) -> Rows:
+    """So many rows that hold no text yet, for what was `arranged` for them."""
     rows = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), count, 0), start)
-    return rows._replace(ended=np.repeat(_one(AT_LENGTH), count))
+    known: list[Any] = [np.zeros((count, len(one.matrix)), np.float32) for one in prepared.joints]
+    states: tuple[Any, ...] = (rows.carry, tuple(known))
+    if axis_for(prepared, count) == COLUMNS:
+        states = jax.tree.map(lambda part: np.ascontiguousarray(part.T), states)
+    return rows._replace(carry=states[0], known=states[1], ended=np.repeat(_one(AT_LENGTH), count))
 
 
 def queue_of(seed: int, first: int, limit: int, length: int, stride: int = 1) -> Queue:
@@ -203,7 +148,7 @@ def read(prepared: Prepared, prompt_ids: np.ndarray, precision: str, after: Begi
 
     What the prompt begins with may have been read before: then it is the rest alone that takes time.
     """
-    prompt, rows = np.asarray(prompt_ids, np.int32), slots_for(1, precision)
+    prompt, rows = np.asarray(prompt_ids, np.int32), slots_for(1, prepared, precision)
     if after is None or not np.array_equal(prompt[: len(after.ids)], after.ids):
         zeros = jax.eval_shape(lambda: prepared.network.initial_carry(1))
         after = Beginning(prompt[:0], jax.tree.map(lambda part: np.zeros(part.shape, part.dtype), zeros))
@@ -223,7 +168,7 @@ def _read_window(prepared: Prepared, ids: Array, count: Array, carry: Carry, pre
 
     Every row reads the same: there are as many as when one text is drawn, so that the products are the same.
     """
-    network, table, _ = prepared
+    network, table = prepared.network, prepared.table
     rows = jax.tree.leaves(carry)[0].shape[0]
 
     def body(t: Array, carry: Carry) -> Carry:
@@ -244,25 +189,25 @@ def draw(
     precision: str,
     block: int,
 ) -> tuple[Drawn, Array, Rows, Queue]:
-    """Draw `blocks` (at most MOST_BLOCKS) blocks of `block` characters for every row.
+    """Draw `blocks` (at most MOST_BLOCKS) blocks of `block` characters for every row, by what was `arranged` for them.
 
     Before each block a row whose text has ended begins the queue's next one, at `start`. Returns what
     was drawn, how many blocks of it were (fewer where no text is left), the rows and the queue after.
     """
-    size, vocabulary_size = len(rows.previous), before_any(prepared.table)
-    if not rows.known:
-        prepared = prepared._replace(joint=())
-    start = _looking_ahead(prepared, start, precision)
+    size = len(rows.previous)
+    axis = axis_for(prepared, size)
+    vocabulary_size = prepared.table.shape[0 if axis == ROWS else 1] - 1
+    start = _looking_ahead(prepared, start, precision, axis)
     texts = jnp.zeros((MOST_BLOCKS, size), jnp.int32)
     shape = (MOST_BLOCKS, block, size)
     drawn = Drawn(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), texts, texts, texts)
 
     def body(state: tuple[Array, Rows, Queue, Drawn]) -> tuple[Array, Rows, Queue, Drawn]:
         done, rows, queue, drawn = state
-        rows, queue = _refill(start, rows, queue)
+        rows, queue = _refill(start, rows, queue, axis)
         positions = rows.position[None] + jnp.arange(block, dtype=jnp.int32)[:, None]
         noise = gumbel(queue.seed, rows.number, positions, vocabulary_size)
-        after, (ids, logits, stops) = lax.scan(partial(_step, prepared, filters, precision), rows, noise)
+        after, (ids, logits, stops) = lax.scan(partial(_step, prepared, filters, precision, axis), rows, noise)
         own, ended = _ends(rows, ids, stops, queue.length)
         after = after._replace(position=rows.position + own, ended=ended)
         chosen = jnp.take_along_axis(logits, ids[..., None], -1)[..., 0]
@@ -278,16 +223,16 @@ def draw(
     return drawn, done, rows, queue
 
 
-def _looking_ahead(prepared: Prepared, start: Rows, precision: str) -> Rows:
-    """With what `joint` knows of the carry; the row is read as several, so that the products are the same."""
-    if not prepared.joint:
-        return start._replace(known=())
-    rows = slots_for(1, precision)
+def _looking_ahead(prepared: Prepared, start: Rows, precision: str, axis: int) -> Rows:
+    """The row as it begins texts: with what `joint` knows of its carry, in the rows' layout."""
+    rows = slots_for(1, prepared, precision)  # read as several, so that the products are the same
     carry = jax.tree.map(lambda part: jnp.broadcast_to(part, (rows, *part.shape[1:])), start.carry)
-    return start._replace(known=tuple(of[:1] for of in joint.ahead(prepared.joint, carry, precision)))
+    known = tuple(of[:1] for of in joint.ahead(prepared.joints, carry, precision)) if prepared.joints else ()
+    turn = partial(jax.tree.map, partial(turned, axis=axis))
+    return start._replace(carry=turn(start.carry), known=turn(known))
 
 
-def _refill(start: Rows, rows: Rows, queue: Queue) -> tuple[Rows, Queue]:
+def _refill(start: Rows, rows: Rows, queue: Queue, axis: int) -> tuple[Rows, Queue]:
     """Let rows whose text has ended begin the next ones."""
     free = rows.ended != GOING
     number = queue.next + queue.stride * (jnp.cumsum(free, dtype=jnp.int32) - 1)
@@ -296,7 +241,14 @@ def _refill(start: Rows, rows: Rows, queue: Queue) -> tuple[Rows, Queue]:
     def begin(new: Array, old: Array) -> Array:
         return jnp.where(begins.reshape(-1, *[1] * (old.ndim - 1)), jnp.broadcast_to(new, old.shape), old)
 
-    fresh = jax.tree.map(begin, start, rows)._replace(number=jnp.where(begins, number, rows.number))
+    def begin_state(new: Array, old: Array) -> Array:
+        return jnp.where(jnp.expand_dims(begins, axis), jnp.broadcast_to(new, old.shape), old)
+
+    state, states = ((of.carry, of.known) for of in (start, rows))
+    carry, known = jax.tree.map(begin_state, state, states)
+    rest, rests = (of._replace(carry=(), known=()) for of in (start, rows))
+    fresh = jax.tree.map(begin, rest, rests)._replace(carry=carry, known=known)
+    fresh = fresh._replace(number=jnp.where(begins, number, rows.number))
     return fresh, queue._replace(next=queue.next + queue.stride * begins.sum(dtype=jnp.int32))
 
 
@@ -313,18 +265,18 @@ def _ends(rows: Rows, ids: Array, stops: Array | None, length: Array) -> tuple[A
 
 
 def _step(
-    prepared: Prepared, filters: tuple[Filter, ...], precision: str, rows: Rows, noise: Array
+    prepared: Prepared, filters: tuple[Filter, ...], precision: str, axis: int, rows: Rows, noise: Array
 ) -> tuple[Rows, tuple[Array, Array, Array | None]]:
     """Draw one character a row with the noise `[B, V]`.
 
     Returns the rows after, the ids `[B]`, the logits `[B, V]`, and which texts stop, `[B]` bool, or None where no
     filter ends any.
     """
-    (network, table, matrices), known = prepared, rows.known
-    if matrices:
-        logits, carry, known = joint.step(
-            network, matrices, rows_of(table, rows.previous), rows.carry, known, precision
-        )
+    (network, table, joints), known = prepared, rows.known
+    if joints:
+        projected = rows_of(table, rows.previous) if axis == ROWS else columns_of(table, rows.previous)
+        logits, carry, known = joint.step(network, joints, projected, rows.carry, known, precision, axis)
+        logits = turned(logits, axis)
     else:
         logits, carry = network.step(table, rows.previous, rows.carry, precision)
     filtered = logits

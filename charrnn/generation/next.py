@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.generation.decode import Prepared, slots_for
+from charrnn.generation.prepared import Prepared, slots_for
 from charrnn.nn.arrays import Array, Carry, log_sum_exp
 from charrnn.nn.network import before_any
 from charrnn.text.vocabulary import EOS, UNK
@@ -41,13 +41,13 @@ class Ahead(NamedTuple):
 @partial(jax.jit, static_argnames="precision")
 def beginning(prepared: Prepared, precision: str) -> Place:
     """The start of a document."""
-    carry = prepared.network.initial_carry(slots_for(1, precision))
+    carry = prepared.network.initial_carry(slots_for(1, prepared, precision))
     return _after(prepared, carry, jnp.int32(before_any(prepared.table)), precision)
 
 
 def _after(prepared: Prepared, carry: Carry, id: Array, precision: str) -> Place:
     """The place one character further."""
-    network, table, _ = prepared
+    network, table = prepared.network, prepared.table
     rows = jax.tree.leaves(carry)[0].shape[0]
     logits, carry = network.step(table, jnp.broadcast_to(id, rows), carry, precision)
     return Place(carry, _log_softmax(logits)[0].astype(jnp.float32))
@@ -160,7 +160,7 @@ def _padded(numbers: list[int]) -> np.ndarray:
 @partial(jax.jit, static_argnames="precision")
 def _extend(prepared: Prepared, carry: Carry, parents: Array, ids: Array, precision: str) -> tuple[Carry, Array]:
     """Feed an id to the state of each parent row: the new states, and what may come next, `[P, V]`."""
-    network, table, _ = prepared
+    network, table = prepared.network, prepared.table
     states = jax.tree.map(lambda part: part[parents], carry)
     logits, after = network.step(table, ids, states, precision)
     return after, _log_softmax(logits)

@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from charrnn.generation.decode import Prepared, prepare, slots_for
+from charrnn.generation.prepared import Prepared, prepare, slots_for
 from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry, log_sum_exp
 from charrnn.nn.network import Network, before_any
 from charrnn.nn.sharding import ROWS, mesh_of, shards_for
@@ -78,7 +78,8 @@ def _scored(
 def _reading(network: Network, streams: int, precision: str, top: int) -> tuple[Callable[..., Any], Carry]:
     """What scores a window of so many streams, and the state before the first."""
     if streams == 1:
-        prepared, carry = prepare(network, precision), network.initial_carry(slots_for(1, precision))
+        prepared = prepare(network, precision)
+        carry = network.initial_carry(slots_for(1, prepared, precision))
         return partial(_score_as_drawn, prepared, precision=precision, top=top), carry
     shards, carry = shards_for(streams, network.layers[0].hidden_size), network.initial_carry(streams)
     if shards > 1:
@@ -96,7 +97,7 @@ def _score_as_drawn(
     prepared: Prepared, inputs: Array, targets: Array, resets: Array, carry: Carry, precision: str, top: int
 ) -> tuple[Scored, Carry]:
     """A window of one stream. Every row of the state reads the same: there are as many as when one text is drawn."""
-    network, table, _ = prepared
+    network, table = prepared.network, prepared.table
     rows = jax.tree.leaves(carry)[0].shape[0]
 
     def body(carry: Carry, here: tuple[Array, Array]) -> tuple[Carry, Array]:

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from charrnn.generation import decode
-from charrnn.generation.decode import Beginning, Drawn, Prepared, Queue, Rows, block_for, lanes_for, slots_for
+from charrnn.generation.decode import Beginning, Drawn, Queue, Rows, block_for
 from charrnn.generation.filters import Filter
+from charrnn.generation.prepared import Prepared, arranged, lanes_for, slots_for
 from charrnn.nn.arrays import Array
 
 ENDINGS = {decode.GOING: "", decode.AT_EOS: "eos", decode.AT_STOP: "stop", decode.AT_LENGTH: "length"}
@@ -51,11 +52,12 @@ def pieces(
         yield from (Piece(first + k, np.zeros(0, np.int32), np.zeros(0, np.float32), "length") for k in range(texts))
         return
     lanes, last = lanes_for(texts, prepared, precision), first + texts
-    slots = slots_for(-(-texts // lanes), precision)
+    slots = slots_for(-(-texts // lanes), prepared, precision)
     block = block_for(slots, prepared)
     beginning = decode.start(prepared, decode.read(prepared, prompt_ids, precision, after), filters)
+    ready = arranged(prepared, slots, precision)
     drawing = [
-        _Lane.on(device, prepared, tuple(filters), beginning, slots, queue, precision, block)
+        _Lane.on(device, ready, tuple(filters), beginning, slots, queue, precision, block)
         for device, queue in (
             (device, decode.queue_of(seed, first + lane, first, length, lanes))
             for lane, device in enumerate(jax.local_devices()[:lanes])
@@ -104,7 +106,7 @@ class _Lane:
         block: int,
     ) -> "_Lane":
         """A lane with all its rows free."""
-        rows = decode.free_rows(beginning, slots)
+        rows = decode.free_rows(prepared, beginning, slots)
         here = jax.device_put((prepared, filters, beginning, rows, queue), device)
         prepared, filters, beginning, rows, queue = here
         return cls(prepared, filters, beginning, rows, queue, precision, block)

@@ -198,9 +198,9 @@ def in_memory(array: Array) -> Array:
     )
 
 
-def add_bias(values: Array, bias: Array) -> Array:
-    """Add `bias [D]` to every row of `values [..., D]`."""
-    return values + jnp.broadcast_to(bias, values.shape)
+def add_bias(values: Array, bias: Array, axis: int = -1) -> Array:
+    """Add `bias [D]` to every row of `values [..., D]`, or along another axis of `D` to every one of its columns."""
+    return values + jnp.broadcast_to(jnp.expand_dims(bias, range(axis + 1, 0)), values.shape)
 
 
 def row_sum(values: Array) -> Array:
@@ -249,6 +249,12 @@ def rows_of(table: Array, ids: Array) -> Array:
     """Rows of a `[V, D]` table, perhaps `packed`, by id."""
     rows = table[ids]
     return unpacked(rows, jnp.dtype(jnp.bfloat16)) if table.dtype == jnp.uint16 else rows
+
+
+def columns_of(table: Array, ids: Array) -> Array:
+    """Columns of a `[D, V]` table, perhaps `packed`, by id, `[D, B]`."""
+    columns = in_memory(table[:, ids])
+    return unpacked(columns, jnp.dtype(jnp.bfloat16)) if table.dtype == jnp.uint16 else columns
 
 
 def joined(blocks: Blocks) -> Array:

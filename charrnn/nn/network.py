@@ -221,10 +221,15 @@ def _drop_weights(weights: Weights, kernels: dict[str, Kernel], rate: float, key
     return weights._replace(kernels=dropped)
 
 
+def exact_kernels(network: Network) -> set[str]:
+    """The names of the matrices that are not rounded to bfloat16, nor what they are multiplied with."""
+    sizes = [(layer, layer.hidden_size) for layer in network.layers]
+    return {name for layer, size in sizes for name, kernel in layer.cell.kernels(size, size).items() if kernel.exact}
+
+
 def rounded(network: Network, storage: jnp.dtype) -> Network:
     """The network with its matrices in the type that its products take them in, but for those of `exact` kernels."""
-    sizes = [(layer, layer.hidden_size) for layer in network.layers]
-    exact = {name for layer, size in sizes for name, kernel in layer.cell.kernels(size, size).items() if kernel.exact}
+    exact = exact_kernels(network)
 
     def of(path: tuple[Any, ...], weights: Array) -> Array:
         return weights.astype(storage) if weights.ndim == 2 and _segment(path[-2]) not in exact else weights

@@ -51,19 +51,20 @@ def step(
     state: State,
     precision: str,
     known: Mapping[str, Array] | None = None,
+    axis: int = ROWS,
 ) -> tuple[State, dict[str, Blocks]]:
     """One step of a cell.
 
     inputs: the input's product with its bias `[B, input_gates * H]`, or the input itself `[B, E]`
-    where the cell has no input gates. known: products by name that were made before.
-    Returns the new state and each kernel's result, blocks `[B, H]`.
+    where the cell has no input gates. known: products by name that were made before. With columns all
+    of these are columns, and matrices turned. Returns the new state and each kernel's result, blocks `[B, H]`.
     """
-    return _step(cell, weights, blocks_of(cell, inputs), state, precision, ROWS, known or {})
+    return _step(cell, weights, blocks_of(cell, inputs, axis), state, precision, axis, known or {})
 
 
-def blocks_of(cell: Cell, inputs: Array) -> Blocks:
+def blocks_of(cell: Cell, inputs: Array, axis: int = ROWS) -> Blocks:
     """Inputs as `step` has them: a block `[..., H]` a gate, or the input itself where the cell has no input gates."""
-    return tuple(jnp.split(inputs, cell.input_gates or 1, -1))
+    return tuple(jnp.split(inputs, cell.input_gates or 1, axis))
 
 
 def _step(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from charrnn.generation.decode import Prepared
+from charrnn.generation.prepared import Prepared
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["logits"], meta_fields=[])

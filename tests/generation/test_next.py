@@ -9,8 +9,8 @@ import pytest
 
 from charrnn.config import ModelConfig
 from charrnn.generation import next as ahead
-from charrnn.generation.decode import Prepared, prepare
 from charrnn.generation.next import Kinds
+from charrnn.generation.prepared import Prepared, prepare
 from charrnn.nn.network import Network, create
 from charrnn.text.vocabulary import EOS, UNK
 

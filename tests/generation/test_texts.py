@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from charrnn.config import ModelConfig
-from charrnn.generation.decode import lanes_for, prepare
 from charrnn.generation.filters import Forbid
+from charrnn.generation.prepared import lanes_for, prepare
 from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.nn.network import create
 

@@ -11,6 +11,7 @@ import pytest
 from charrnn.config import ModelConfig
 from charrnn.nn import joint
 from charrnn.nn.cells import make_cell
+from charrnn.nn.layout import COLUMNS, ROWS, turned
 from charrnn.nn.network import Network, create, rounded
 
 V, H, B, T = 11, 8, 3, 5
@@ -30,32 +31,35 @@ def network_of(config: ModelConfig) -> Network:
 
 def widths(config: ModelConfig) -> list[int]:
     """Those of the joint matrices."""
-    matrices = jax.eval_shape(lambda: joint.join(create(config, V, 0)))
-    assert {units for _, units in (matrix.shape for matrix in matrices)} <= {config.hidden_size}
-    return [len(matrix) for matrix in matrices]
+    joints = jax.eval_shape(lambda: joint.join(create(config, V, 0)))
+    assert {one.matrix.shape[1] for one in joints} <= {config.hidden_size}
+    return [len(one.matrix) for one in joints]
 
 
-def both(network: Network, rows: int, precision: str) -> tuple[Any, Any]:
+def both(network: Network, rows: int, axis: int, precision: str) -> tuple[Any, Any]:
     """The logits `[T, B, V]` and the state after some steps, by separate products and by joint ones."""
     ids = jnp.asarray(np.random.default_rng(1).integers(0, V, (T, rows)), jnp.int32)
     ids, table = ids.at[0].set(V), network.first_projections(precision)
-    carry, matrices = network.initial_carry(rows), joint.join(network)
+    carry, joints = network.initial_carry(rows), joint.join(network)
+    turn = partial(jax.tree.map, partial(turned, axis=axis))
 
     def separate(carry: Any, before: Any) -> Any:
         return network.step(table, before, carry, precision)[::-1]
 
     def together(state: Any, before: Any) -> Any:
-        logits, *state = joint.step(network, matrices, table[before], *state, precision)
-        return tuple(state), logits
+        logits, *state = joint.step(network, joints, turned(table[before], axis), *state, precision, axis)
+        return tuple(state), turned(logits, axis)
 
     after, logits = jax.lax.scan(separate, carry, ids)
-    (after_joint, _), joint_logits = jax.lax.scan(together, (carry, joint.ahead(matrices, carry, precision)), ids)
-    return (logits, after), (joint_logits, after_joint)
+    state = turn(carry), joint.ahead(joints, turn(carry), precision, axis)
+    (after_joint, _), joint_logits = jax.lax.scan(together, state, ids)
+    return (logits, after), (joint_logits, turn(after_joint))
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "gru-reset-after", "sru"])
-def test_joint_steps_are_the_networks(name: str) -> None:
-    compiled = jax.jit(partial(both, rows=B, precision="float32"))
+@pytest.mark.parametrize("axis", [ROWS, COLUMNS], ids=["rows", "columns"])
+@pytest.mark.parametrize("name", ["lstm-peephole", "gru", "gru-reset-after", "sru"])
+def test_joint_steps_are_the_networks(name: str, axis: int) -> None:
+    compiled = jax.jit(partial(both, rows=B, axis=axis, precision="float32"))
     (logits, after), (joint_logits, after_joint) = compiled(network_of(config_of(name)))
     assert len(np.unique(np.round(logits, 4))) > T * B * V / 2
     np.testing.assert_allclose(joint_logits, logits, atol=1e-5)
@@ -63,10 +67,11 @@ def test_joint_steps_are_the_networks(name: str) -> None:
 
 
 @pytest.mark.as_drawn
+@pytest.mark.parametrize(("rows", "axis"), [(2, ROWS), (32, COLUMNS)], ids=["rows", "columns"])
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_in_bfloat16_they_are_so_to_the_bit(name: str) -> None:
+def test_in_bfloat16_they_are_so_to_the_bit(name: str, rows: int, axis: int) -> None:
     network = rounded(network_of(config_of(name, 272, num_layers=2)), jnp.dtype(jnp.bfloat16))
-    separate, together = jax.jit(partial(both, rows=2, precision="bfloat16"))(network)
+    separate, together = jax.jit(partial(both, rows=rows, axis=axis, precision="bfloat16"))(network)
     jax.tree.map(np.testing.assert_array_equal, together, separate)
 
 
