@@ -12,6 +12,7 @@ from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
 from charrnn.nn.arrays import Array, Blocks, Carry, State, add_bias, dense, dense_blocks, rows_of, storage_type
 from charrnn.nn.cells import Kernel, make_cell
+from charrnn.nn.random import mask
 from charrnn.nn.recurrence import LookUp, Weights
 
 
@@ -205,11 +206,9 @@ def drop(values: Array, rate: float, key: Array, shape: tuple[int, ...] | None =
 
     With a `shape` one mask of that shape is used along the leading axes it lacks.
     """
-    # Eight random bits a value are enough and cost a quarter of thirty-two.
-    threshold = min(max(round((1 - rate) * 256), 1), 255)
-    kept = jax.random.bits(key, shape or values.shape, jnp.uint8) < np.uint8(threshold)
-    kept = jnp.broadcast_to(kept, values.shape)
-    return jnp.where(kept, values * (256 / threshold), jnp.zeros((), values.dtype))
+    first, second = jax.random.key_data(key)
+    kept = jnp.broadcast_to(mask((first, second), 1 - rate, shape or values.shape), values.shape)
+    return jnp.where(kept, values / (1 - rate), jnp.zeros((), values.dtype))
 
 
 def _drop_weights(weights: Weights, kernels: dict[str, Kernel], rate: float, key: Array) -> Weights:
