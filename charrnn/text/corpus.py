@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -277,3 +278,12 @@ def holds_document(corpus: Corpus, text: str) -> bool:
         if len(candidates):
             return True
     return False
+
+
+def read_rows(rows: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Some rows, read rather than mapped, so that a pass over a large corpus does not fill memory."""
+    if not isinstance(rows, np.memmap) or not rows.filename:
+        return np.array(rows[start:stop])
+    shape = (stop - start, *rows.shape[1:])
+    row_bytes = rows.itemsize * math.prod(rows.shape[1:])
+    return np.fromfile(rows.filename, rows.dtype, math.prod(shape), offset=start * row_bytes).reshape(shape)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from charrnn.text.corpus import Corpus, holds_document
+from charrnn.text.corpus import Corpus, holds_document, read_rows
 from charrnn.text.vocabulary import code_points
 
 RUN = 20
@@ -60,14 +60,8 @@ def hashes(codes: np.ndarray, size: int) -> np.ndarray:
 def _blocks(corpus: Corpus, size: int) -> Iterator[np.ndarray]:
     """The corpus as code points, each block with the last `size - 1` characters of the one before."""
     for begin in range(0, corpus.characters, _BLOCK):
-        yield corpus.alphabet[_read(corpus.symbols, max(0, begin - size + 1), min(begin + _BLOCK, corpus.characters))]
-
-
-def _read(symbols: np.ndarray, begin: int, end: int) -> np.ndarray:
-    """Some symbols, read rather than mapped, so that a pass over a large corpus does not fill memory."""
-    if not isinstance(symbols, np.memmap) or not symbols.filename:
-        return np.array(symbols[begin:end])
-    return np.fromfile(symbols.filename, symbols.dtype, end - begin, offset=begin * symbols.itemsize)
+        symbols = read_rows(corpus.symbols, max(0, begin - size + 1), min(begin + _BLOCK, corpus.characters))
+        yield corpus.alphabet[symbols]
 
 
 def _found(wanted: np.ndarray, present: np.ndarray) -> np.ndarray:

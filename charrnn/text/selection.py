@@ -4,7 +4,6 @@ Documents are handled in shards of consecutive ones, so that memory stays consta
 there are; the choice within a shard is a pure function of the seed and the shard's number.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from charrnn.errors import CorpusError
-from charrnn.text.corpus import Corpus
+from charrnn.text.corpus import Corpus, read_rows
 from charrnn.text.vocabulary import NO_CHARACTERS, Vocabulary
 
 SHARD = 1 << 16
@@ -53,7 +52,7 @@ class Selection:
     def shard(self, index: int) -> np.ndarray:
         """The `[n, 2]` spans of this part in one shard, in the order of the text."""
         first = index * SHARD
-        spans = _read(self.corpus.spans, first, min(first + SHARD, len(self.corpus.spans)))
+        spans = read_rows(self.corpus.spans, first, min(first + SHARD, len(self.corpus.spans)))
         if not self.whole_documents:
             spans = self._cut(spans)
             return spans[spans[:, 1] > spans[:, 0]]
@@ -114,7 +113,7 @@ class Selection:
                 continue
             for start in range(int(spans[0, 0]), int(spans[-1, 1]), _BLOCK):
                 stop = min(start + _BLOCK, int(spans[-1, 1]))
-                block = _read(symbols, start, stop)
+                block = read_rows(symbols, start, stop)
                 counts += np.bincount(block[_covered(spans, start, stop)], minlength=size)
         return counts
 
@@ -156,15 +155,6 @@ def vocabulary_of(
     if not vocabulary.characters:
         raise CorpusError(f"no character occurs {min_count} times in the training part; give a lower --min-count")
     return vocabulary
-
-
-def _read(rows: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Some rows, read rather than mapped, so that a pass over a large corpus does not fill memory."""
-    if not isinstance(rows, np.memmap) or not rows.filename:
-        return np.array(rows[start:stop])
-    shape = (stop - start, *rows.shape[1:])
-    row_bytes = rows.itemsize * math.prod(rows.shape[1:])
-    return np.fromfile(rows.filename, rows.dtype, math.prod(shape), offset=start * row_bytes).reshape(shape)
 
 
 def _covered(spans: np.ndarray, start: int, stop: int) -> np.ndarray:

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from charrnn.text.corpus import Corpus
+from charrnn.text.corpus import Corpus, read_rows
 from charrnn.text.selection import SHARD, Selection
-from charrnn.text.selection import _read as read_rows
 
 _BLOCK = 1 << 18
 
