@@ -7,6 +7,7 @@ text is an explicit *memory*, one row a text; the filters here remember nothing,
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -48,11 +49,25 @@ FilterClass = TypeVar("FilterClass", bound=type)
 
 
 def numbers(*names: str) -> Any:
-    """Make a dataclass a pytree whose leaves are these fields: other values need no new compilation."""
+    """Make a dataclass a pytree whose leaves are these fields: other values need no new compilation.
+
+    The class is part of the pytree's structure. In what `jax.tree_util.register_dataclass` makes it is not compared,
+    so that now and then JAX ran the program of one filter for another with as many numbers.
+    """
 
     def decorate(filter_class: FilterClass) -> FilterClass:
         others = [field.name for field in fields(filter_class) if field.name not in names]
-        return jax.tree_util.register_dataclass(filter_class, list(names), others)
+
+        def flatten(one: Filter) -> tuple[list[Any], tuple[Any, ...]]:
+            leaves, rest = ([getattr(one, name) for name in some] for some in (names, others))
+            return leaves, (filter_class, *rest)
+
+        def unflatten(structure: tuple[Any, ...], leaves: Iterable[Any]) -> Filter:
+            numbers, rest = zip(names, leaves, strict=True), zip(others, structure[1:], strict=True)
+            return structure[0](**dict(numbers), **dict(rest))
+
+        jax.tree_util.register_pytree_node(filter_class, flatten, unflatten)
+        return filter_class
 
     return decorate
 

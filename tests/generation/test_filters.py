@@ -1,10 +1,13 @@
 """Each filter against a NumPy reference, and at its edges."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
 from charrnn.generation import filters
+from charrnn.generation.constraints import MinLength, NoRepeat, RepeatPenalty
 from charrnn.generation.filters import Forbid, Greedy, MinP, Temperature, TopK, TopP
 
 SIZES = [7, 67, filters._SMALL, filters._SMALL + 1, 1000]  # both sides of where sorting takes over
@@ -113,6 +116,14 @@ def test_equals_are_kept_together() -> None:
     logits = np.array([2.0, 1.0, 1.0, 0.0], np.float32)
     for apply in (TopK(2), TopP(0.6), MinP(0.3)):
         np.testing.assert_array_equal(kept(applied(apply, logits)), [1, 1, 1, 0])
+
+
+def test_filters_of_different_kinds_are_different_structures() -> None:
+    """Or else JAX may take the program of one for another's."""
+    others = [TopK(4), MinLength(2), RepeatPenalty(1.8, 2, 7), RepeatPenalty(1.8, 2, 8), NoRepeat(2, 2), NoRepeat(3, 2)]
+    structures = [jax.tree.structure(one) for one in (*ALL, *others)]
+    assert all(one != other for one, other in itertools.combinations(structures, 2))
+    assert jax.tree.structure(TopP(0.5)) == jax.tree.structure(TopP(0.6))
 
 
 def test_numbers_are_leaves_and_the_rest_is_static() -> None:
