@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "charrnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    "config": 0, "fields": 0, "errors": 0,
+    "config": 0, "fields": 0, "errors": 0, "units": 0,
     "nn": 1, "text": 1,
     "checkpoint": 2,
     "training": 3, "generation": 3,
@@ -68,7 +68,9 @@ def test_file_keeps_to_its_floor(file: Path) -> None:
             assert not broken_rule(room, imported), f"{file.name} ({room}) imports {module}"
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if room_of(file) in ("text", "config", "errors")], ids=str)
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if room_of(file) in ("text", "config", "errors", "units")], ids=str
+)
 def test_text_knows_no_jax(file: Path) -> None:
     roots = {module.split(".")[0] for module in imported_modules(ast.parse(file.read_text("utf-8")))}
     assert not roots & {"jax", "jaxlib", "flax", "optax", "orbax"}

@@ -7,8 +7,8 @@ from charrnn.text.documents import STYLES
 from charrnn.trainer import Job
 from charrnn.training.curve import Overfit
 from charrnn.training.recipe import MOST_DROPOUT, MOST_WEIGHT_DROP
+from charrnn.units import in_bits
 
-_BITS = 1 / math.log(2)
 _MORE_DROPOUT = 0.2
 
 
@@ -68,13 +68,13 @@ def describe_overfit(overfit: Overfit, config: RunConfig) -> str:
     A narrower network is not among them: in `benchmarks/results/sizes.txt` wider ones with more dropout did better.
     """
     best, last = overfit.best, overfit.last
-    worse = f"the held-out text got worse ({best.validation * _BITS:.3f} to {last.validation * _BITS:.3f} bits)"
+    worse = f"the held-out text got worse ({in_bits(best.validation):.3f} to {in_bits(last.validation):.3f} bits)"
     if not math.isfinite(best.training):  # the validation before the first step of fine-tuning
         return (
             f"{worse} from the first step on: what it started from reads it better, and those weights are kept. "
             f"What would help: a lower --learning-rate than {config.training.learning_rate:.2g}, more text"
         )
-    learnt = f" ({best.training * _BITS:.3f} to {last.training * _BITS:.3f})"
+    learnt = f" ({in_bits(best.training):.3f} to {in_bits(last.training):.3f})"
     remedies = ["more text"]
     if (dropout := config.model.dropout or 0.0) < MOST_DROPOUT:
         remedies.append(f"--dropout {min(MOST_DROPOUT, dropout + _MORE_DROPOUT):g}")
@@ -97,6 +97,6 @@ def describe_nothing_learnt(job: Job) -> str:
     task = job.task
     return (
         "it has learnt nothing that a count of the characters does not say "
-        f"({task.nats_of_frequencies * _BITS:.3f} bits): give it longer, or where the loss does not fall a lower "
+        f"({in_bits(task.nats_of_frequencies):.3f} bits): give it longer, or where the loss does not fall a lower "
         f"--learning-rate than {task.config.training.learning_rate:g}"
     )

@@ -20,8 +20,8 @@ from charrnn.cli.descriptions import describe, describe_nothing_learnt, describe
 from charrnn.cli.options import shown
 from charrnn.trainer import Job, Sampled
 from charrnn.training.events import Finished, Overfitted, Saved, Slowed, Tested, Trained, Validated, Warned
+from charrnn.units import in_bits
 
-_BITS = 1 / math.log(2)
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SAMPLE_LINES = 8
 _PLAIN_SECONDS = 10.0
@@ -57,6 +57,10 @@ def make_display(console: Console, job: Job, quiet: bool) -> "Display":
         if console.is_terminal and not console.is_dumb_terminal
         else PlainDisplay(console, job)
     )
+
+
+def _both_units(nats: float) -> str:
+    return f"{in_bits(nats):.3f} bits {nats:.4f} nats"
 
 
 def sparkline(values: list[float], width: int) -> str:
@@ -129,12 +133,12 @@ class Display:
             self.say(f"note: {describe_nothing_left(self.job, end.reason)}")
         if math.isfinite(end.best_nats):
             self.say(
-                f"{folder.path}: {end.best_nats * _BITS:.3f} bits per character ({end.best_nats:.4f} nats)"
+                f"{folder.path}: {in_bits(end.best_nats):.3f} bits per character ({end.best_nats:.4f} nats)"
                 f" on held-out text, best at step {end.best_step:,} of {end.step:,}, {clock(end.elapsed)}"
             )
             if self.tested is not None:
                 nats = self.tested.nats
-                self.say(f"{nats * _BITS:.3f} bits per character ({nats:.4f} nats) on the text kept back for a test")
+                self.say(f"{in_bits(nats):.3f} bits per character ({nats:.4f} nats) on the text kept back for a test")
             if self.job.task.says_no_more_than_frequencies(end.best_nats):
                 self.say(f"note: {describe_nothing_learnt(self.job)}")
             if self.overfitted is not None:
@@ -161,7 +165,7 @@ class PlainDisplay(Display):
         if isinstance(event, Trained) and event.elapsed - self._last >= _PLAIN_SECONDS:
             self._last = event.elapsed
             self.say(
-                f"step {event.step} epoch {event.epoch:.2f} {event.spent:.0%} train {event.loss * _BITS:.3f} bits"
+                f"step {event.step} epoch {event.epoch:.2f} {event.spent:.0%} train {in_bits(event.loss):.3f} bits"
                 f" ({event.loss:.4f} nats) {event.characters_per_second:,.0f} chars/s"
                 f" gradient {event.gradient_norm:.2f} {clock(event.elapsed)}"
             )
@@ -184,7 +188,7 @@ class LiveDisplay(Display):
         self.trained: Trained | None = None
         self.validated: list[Validated] = []
         self.losses: list[float] = []
-        self.bits: list[float] = []
+        self.held_out: list[float] = []
         self.sample: Sampled | None = None
         self.saved = ""
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
@@ -205,11 +209,11 @@ class LiveDisplay(Display):
         if isinstance(event, Trained):
             self.trained = event
             if math.isfinite(event.loss):
-                self.losses.append(event.loss * _BITS)
+                self.losses.append(event.loss)
             if len(self.losses) > 4096:  # a long run's curve is thinned, so that drawing stays cheap
                 self.losses = [(a + b) / 2 for a, b in zip(self.losses[::2], self.losses[1::2], strict=False)]
         elif isinstance(event, Validated):
-            self.bits.append(event.bits_per_character)
+            self.held_out.append(event.nats)
             self.validated = [event] if event.best or not self.validated else self.validated[:1]
         elif isinstance(event, Sampled):
             self.sample = event
@@ -246,13 +250,10 @@ class LiveDisplay(Display):
         width = max(8, self.console.width - 48)
         recent = self.losses[-10:]
         if recent:
-            bits = sum(recent) / len(recent)
-            table.add_row(
-                "training", f"{bits:.3f} bits {bits / _BITS:.4f} nats", Text(sparkline(self.losses, width), "cyan")
-            )
-        if self.bits:
-            figures = f"{self.bits[-1]:.3f} bits {self.bits[-1] / _BITS:.4f} nats"
-            table.add_row("validation", figures, Text(sparkline(self.bits, width), "green"))
+            loss = sum(recent) / len(recent)
+            table.add_row("training", _both_units(loss), Text(sparkline(self.losses, width), "cyan"))
+        if self.held_out:
+            table.add_row("validation", _both_units(self.held_out[-1]), Text(sparkline(self.held_out, width), "green"))
         return table
 
     def _figures(self) -> Text:

@@ -13,8 +13,8 @@ import click
 from charrnn.cli.options import checkpoints_option, run_argument
 from charrnn.errors import CheckpointError
 from charrnn.fields import flag_of, on_one_line
+from charrnn.units import in_bits
 
-_BITS = 1.4426950408889634
 _HEADINGS = ("run", "bits/char", "network", "steps", "trained", "corpus")
 _LEAST_OF_CORPUS = 12
 
@@ -72,7 +72,7 @@ def _facts(folder: Any) -> dict[str, Any]:
     nats = [event["nats"] for event in metrics if event.get("event") == "validation"]
     return {
         "run": folder.name,
-        "bits_per_character": min(nats) * _BITS if nats else None,
+        "bits_per_character": in_bits(min(nats)) if nats else None,
         "network": f"{config.model.cell} {config.model.num_layers}x{config.model.hidden_size}",
         "steps": max([0, *(event.get("step", 0) for event in metrics), *folder.steps()]),
         "written": folder.path.stat().st_mtime,
@@ -123,19 +123,19 @@ def _print_run(folder: Any, config: Any, metrics: list[dict[str, Any]], validati
         say(f"started from: {config.init_from.run}, weights {config.init_from.weights[:16]}")
     say("versions: " + ", ".join(f"{key} {value}" for key, value in config.versions.items()))
     losses = [
-        event["loss"] * _BITS for event in metrics if event.get("event") == "train" and event.get("loss") is not None
+        in_bits(event["loss"]) for event in metrics if event.get("event") == "train" and event.get("loss") is not None
     ]
     width = max(8, console.width - 40)
     if losses:
         say(f"training    {losses[-1]:.3f} bits per character  {sparkline(losses, width)}")
     if validations:
-        bits = [event["nats"] * _BITS for event in validations]
+        bits = [in_bits(event["nats"]) for event in validations]
         best = min(validations, key=lambda event: event["nats"])
         say(f"validation  {bits[-1]:.3f} bits per character  {sparkline(bits, width)}")
         divided = f", its logits divided by {best['temperature']:.2f}" if "temperature" in best else ""
-        say(f"best        {best['nats'] * _BITS:.3f} bits per character at step {best['step']:,}{divided}")
+        say(f"best        {in_bits(best['nats']):.3f} bits per character at step {best['step']:,}{divided}")
         for test in [event for event in metrics if event.get("event") == "test"][-1:]:
-            say(f"test        {test['nats'] * _BITS:.3f} bits per character on the {test['characters']:,} kept back")
+            say(f"test        {in_bits(test['nats']):.3f} bits per character on the {test['characters']:,} kept back")
     timed = [(event["step"], event["elapsed"]) for event in metrics if "elapsed" in event and "step" in event]
     if saved := folder.last_progress(Progress.from_json):
         timed.append((saved[0], saved[1].elapsed))

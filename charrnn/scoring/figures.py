@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from charrnn.units import in_bits
+
 
 def perplexity_of(nats: float) -> float:
     """Of a mean surprise in nats; infinite where no number is as large, as for a network that came apart."""
@@ -34,12 +36,12 @@ class Score:
     @property
     def bits(self) -> float:
         """Surprise of the whole text in bits."""
-        return self.nats / math.log(2)
+        return in_bits(self.nats)
 
     @property
     def bits_per_character(self) -> float:
         """Mean surprise of a character in bits."""
-        return self.nats_per_character / math.log(2)
+        return in_bits(self.nats_per_character)
 
     @property
     def bits_per_byte(self) -> float:
@@ -63,4 +65,4 @@ class WindowsScore:
     @property
     def bits_per_character(self) -> float:
         """Mean surprise of a character in bits."""
-        return self.nats_per_character / math.log(2)
+        return in_bits(self.nats_per_character)

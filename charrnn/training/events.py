@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from charrnn.nn.network import Network
 from charrnn.training.curve import Overfit
-from charrnn.training.objective import BITS_PER_NAT
+from charrnn.units import in_bits
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Validated:
     @property
     def bits_per_character(self) -> float:
         """The figure people look at."""
-        return self.nats * BITS_PER_NAT
+        return in_bits(self.nats)
 
 
 @dataclass(frozen=True)

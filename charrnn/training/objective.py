@@ -1,13 +1,9 @@
 """What is minimised: the mean surprise of the next character, in nats."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
 from charrnn.nn.arrays import Array
-
-BITS_PER_NAT = 1 / math.log(2)
 
 
 def negative_log_likelihood(logits: Array, targets: Array) -> Array:

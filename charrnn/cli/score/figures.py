@@ -12,6 +12,7 @@ from charrnn.generation.dynamic import DEFAULT_RATES, Rates
 from charrnn.scoring.figures import perplexity_of
 from charrnn.scoring.protocols import score_dynamic, score_stateful, score_windows
 from charrnn.scoring.text import ReadyText
+from charrnn.units import in_bits
 
 _WINDOWS = 1000
 
@@ -29,7 +30,7 @@ def facts_of(
             count, seed = options["windows"] or _WINDOWS, options["seed"] or 0
             windows = score_windows(model.network, text, count, seed, precision, progress)
             facts |= {"windows": windows.windows, "seed": seed}
-            facts |= _means(windows.nats_per_character, text) | {"standard_error_bits": windows.error / math.log(2)}
+            facts |= _means(windows.nats_per_character, text) | {"standard_error_bits": in_bits(windows.error)}
         else:
             score = (
                 score_stateful(model.network, text, streams, precision, progress)
@@ -54,7 +55,7 @@ def _dynamic(model: Any, text: ReadyText, options: dict[str, Any]) -> dict[str, 
 
 def _means(nats: float, text: ReadyText) -> dict[str, float]:
     """The figures that follow from the mean nats a character."""
-    bits = nats / math.log(2)
+    bits = in_bits(nats)
     return {
         "bits_per_character": bits, "nats_per_character": nats, "perplexity": perplexity_of(nats),
         "bits_per_byte": bits * len(text) / max(text.bytes, 1),

@@ -13,6 +13,7 @@ from charrnn.cli.score.views import bits_of, clusters, sign_of
 from charrnn.errors import ConfigError
 from charrnn.scoring.details import Character, guesses_of
 from charrnn.scoring.text import ReadyText
+from charrnn.units import in_bits
 
 _LONGEST = 200_000
 _GUESSES = 5
@@ -145,7 +146,7 @@ def _expected(cluster: list[Character]) -> str:
     A sign comes after its figures: before them, one that is written from right to left would reorder them.
     """
     own = [
-        f"{character.nats / math.log(2):6.2f} bits {_row(math.exp(-character.nats), '', character.text)}"
+        f"{in_bits(character.nats):6.2f} bits {_row(math.exp(-character.nats), '', character.text)}"
         for character in cluster
     ]
     guesses = max(cluster, key=lambda character: character.nats).guesses

@@ -14,12 +14,12 @@ from rich.text import Text
 from charrnn.cli.glyphs import END, NEWLINE, glyph, joins, visible
 from charrnn.scoring.details import Character, characters_of, lines_of
 from charrnn.scoring.text import ReadyText
+from charrnn.units import in_bits
 
 LEVELS = ((1.0, ""), (2.0, "black on color(229)"), (4.0, "black on color(221)"), (7.0, "black on color(209)"),
           (math.inf, "bright_white on color(160)"))  # fmt: skip
 """Upper bounds in bits, and how a character below them looks."""
 
-_LOG2 = math.log(2)
 _ENDS = (END, NEWLINE)
 
 _PIECE = 4096
@@ -34,7 +34,7 @@ def by_line(text: ReadyText, nats: np.ndarray, top: int | None, as_json: bool) -
         click.echo(" bits/char      bits     line  text", err=True)
     for number, start, stop, cost, characters in zip(*lines.take(order), strict=True):
         line = text.whole.text_at(np.arange(start, stop)).removesuffix("\n")
-        bits = float(cost) / _LOG2
+        bits = in_bits(float(cost))
         if as_json:
             facts = {"line": int(number), "bits_per_character": bits / int(characters), "bits": bits, "text": line}
             click.echo(json.dumps(facts, ensure_ascii=False))
@@ -47,7 +47,7 @@ def by_character(text: ReadyText, nats: np.ndarray, as_json: bool) -> None:
     if not as_json:
         click.echo("    bits  probability  character", err=True)
     for character in characters_of(text, nats):
-        bits = character.nats / _LOG2
+        bits = in_bits(character.nats)
         if as_json:
             facts = {"character": character.text, "bits": bits, "end": not character.text}
             click.echo(json.dumps(facts, ensure_ascii=False))
@@ -105,7 +105,7 @@ def sign_of(cluster: list[Character]) -> str:
 
 def bits_of(cluster: list[Character]) -> float:
     """The surprise of all of them together."""
-    return sum(character.nats for character in cluster) / _LOG2
+    return in_bits(sum(character.nats for character in cluster))
 
 
 def _coloured(line: list[tuple[str, float]]) -> Text:
