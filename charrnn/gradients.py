@@ -13,6 +13,7 @@ from charrnn.nn import recurrence
 from charrnn.nn.arrays import Array, State
 from charrnn.nn.cells import CELLS
 from charrnn.nn.network import Layer, Network, create
+from charrnn.nn.random import GENERATOR
 
 _ROWS, _VOCABULARY, _EMBEDDING = 16, 64, 128
 
@@ -58,7 +59,7 @@ def of_network(network: Network, ids: np.ndarray, longest: int, name: str, seed:
     """The last layer's reach in a network that reads `ids [T, B]`, `T` at least twice `longest`."""
     inputs, state = _last_layer(network, jnp.asarray(ids, jnp.int32), longest)
     layer = network.layers[-1]
-    norms = _norms(layer, inputs, state, jax.random.key(seed))
+    norms = _norms(layer, inputs, state, jax.random.key(seed, impl=GENERATOR))
     distances = distances_to(longest)
     return GradientReach(name, distances, tuple(float(norms[k]) for k in distances))
 

@@ -81,6 +81,12 @@ def test_load_finds_what_was_trained(model, tmp_path) -> None:
         charrnn.load(checkpoints=tmp_path)
 
 
+@pytest.mark.parametrize("row", [-1, 2**31 - 2**10])
+def test_a_texts_number_has_bounds(model, row: int) -> None:
+    with pytest.raises(ConfigError, match="texts have numbers from 0 to 2,147,482,623"):
+        model.stream("t", row=row)
+
+
 @pytest.mark.parametrize("options", [{"temperature": -1}, {"temperature": math.nan}, {"top_p": 0}, {"colour": 1}])
 def test_options_out_of_bounds_are_refused(model, options) -> None:
     with pytest.raises(ConfigError):

@@ -2,7 +2,7 @@
 
 Texts are numbered, and a text's noise is that of its number and the position in it; so a seed gives the
 same text alone, in a batch, streamed or not, and whatever the chunks' sizes. The logits too must not
-depend on what is drawn beside them: see `prepared.slots_for`.
+depend on what is drawn beside them: see `prepared.plan_for`.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from jax import lax
 
 from charrnn.generation.filters import Filter, Memory
 from charrnn.generation.noise import gumbel
-from charrnn.generation.prepared import Prepared, axis_for, slots_for
+from charrnn.generation.prepared import Arranged, Prepared, rows_of_one
 from charrnn.nn import joint
-from charrnn.nn.arrays import Array, Carry, columns_of, index_of_largest, log_sum_exp, rows_of
+from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry, index_of_largest, log_sum_exp
 from charrnn.nn.joint import Ahead
-from charrnn.nn.layout import COLUMNS, ROWS, turned
+from charrnn.nn.layout import COLUMNS, turned
 from charrnn.nn.network import before_any
 from charrnn.text.vocabulary import EOS
 
@@ -44,7 +44,7 @@ _PROMPT_WINDOW = 4096
 class Rows(NamedTuple):
     """Texts in the making, side by side; what is needed to draw their next characters.
 
-    carry: the network's state, parts `[B, H]`, or columns `[H, B]` (`axis_for`).
+    carry: the network's state, parts `[B, H]`, or columns `[H, B]` (`Arranged.axis`).
     previous: `[B]` int32, the characters before, or `before_any`.
     memories: one a filter.
     number: `[B]` int32, which text a row holds. position: `[B]` int32, characters drawn so far.
@@ -71,8 +71,8 @@ class Beginning(NamedTuple):
 class Queue(NamedTuple):
     """What is still to be drawn.
 
-    next: the number of the next text to begin, and the one after is `stride` further. limit: the number of the
-    first that may not begin. length: characters a text may have. All scalars.
+    seed: uint32. next: the number of the next text to begin, and the one after is `stride` further. limit: the
+    number of the first that may not begin. length: characters a text may have. All scalars, the others int32.
     """
 
     seed: Array
@@ -127,12 +127,12 @@ def _one(value: Any, dtype: type = np.int32) -> Any:
     return np.full(1, value, dtype)
 
 
-def free_rows(prepared: Prepared, start: Rows, count: int) -> Rows:
-    """So many rows that hold no text yet, for what was `arranged` for them."""
+def free_rows(ready: Arranged, start: Rows, count: int) -> Rows:
+    """So many rows that hold no text yet."""
     rows = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), count, 0), start)
-    known: list[Any] = [np.zeros((count, len(one.matrix)), np.float32) for one in prepared.joints]
+    known: list[Any] = [np.zeros((count, len(one.matrix)), np.float32) for one in ready.joints]
     states: tuple[Any, ...] = (rows.carry, tuple(known))
-    if axis_for(prepared, count) == COLUMNS:
+    if ready.axis == COLUMNS:
         states = jax.tree.map(lambda part: np.ascontiguousarray(part.T), states)
     return rows._replace(carry=states[0], known=states[1], ended=np.repeat(_one(AT_LENGTH), count))
 
@@ -148,7 +148,7 @@ def read(prepared: Prepared, prompt_ids: np.ndarray, precision: str, after: Begi
 
     What the prompt begins with may have been read before: then it is the rest alone that takes time.
     """
-    prompt, rows = np.asarray(prompt_ids, np.int32), slots_for(1, prepared, precision)
+    prompt, rows = np.asarray(prompt_ids, np.int32), rows_of_one()
     if after is None or not np.array_equal(prompt[: len(after.ids)], after.ids):
         zeros = jax.eval_shape(lambda: prepared.network.initial_carry(1))
         after = Beginning(prompt[:0], jax.tree.map(lambda part: np.zeros(part.shape, part.dtype), zeros))
@@ -177,9 +177,9 @@ def _read_window(prepared: Prepared, ids: Array, count: Array, carry: Carry, pre
     return lax.fori_loop(0, count, body, carry)
 
 
-@partial(jax.jit, static_argnames=("precision", "block"), donate_argnames="rows")
+@partial(jax.jit, static_argnames=("precision", "block"), donate_argnames="rows", compiler_options=COMPILER_OPTIONS)
 def draw(
-    prepared: Prepared,
+    ready: Arranged,
     filters: tuple[Filter, ...],
     start: Rows,
     rows: Rows,
@@ -189,25 +189,23 @@ def draw(
     precision: str,
     block: int,
 ) -> tuple[Drawn, Array, Rows, Queue]:
-    """Draw `blocks` (at most MOST_BLOCKS) blocks of `block` characters for every row, by what was `arranged` for them.
+    """Draw `blocks` (at most MOST_BLOCKS) blocks of `block` characters for every row.
 
     Before each block a row whose text has ended begins the queue's next one, at `start`. Returns what
     was drawn, how many blocks of it were (fewer where no text is left), the rows and the queue after.
     """
     size = len(rows.previous)
-    axis = axis_for(prepared, size)
-    vocabulary_size = prepared.table.shape[0 if axis == ROWS else 1] - 1
-    start = _looking_ahead(prepared, start, precision, axis)
+    start = _looking_ahead(ready, start, precision)
     texts = jnp.zeros((MOST_BLOCKS, size), jnp.int32)
     shape = (MOST_BLOCKS, block, size)
     drawn = Drawn(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), texts, texts, texts)
 
     def body(state: tuple[Array, Rows, Queue, Drawn]) -> tuple[Array, Rows, Queue, Drawn]:
         done, rows, queue, drawn = state
-        rows, queue = _refill(start, rows, queue, axis)
+        rows, queue = _refill(start, rows, queue, ready.axis)
         positions = rows.position[None] + jnp.arange(block, dtype=jnp.int32)[:, None]
-        noise = gumbel(queue.seed, rows.number, positions, vocabulary_size)
-        after, (ids, logits, stops) = lax.scan(partial(_step, prepared, filters, precision, axis), rows, noise)
+        noise = gumbel(queue.seed, rows.number, positions, ready.vocabulary_size)
+        after, (ids, logits, stops) = lax.scan(partial(_step, ready, filters, precision), rows, noise)
         own, ended = _ends(rows, ids, stops, queue.length)
         after = after._replace(position=rows.position + own, ended=ended)
         chosen = jnp.take_along_axis(logits, ids[..., None], -1)[..., 0]
@@ -223,12 +221,12 @@ def draw(
     return drawn, done, rows, queue
 
 
-def _looking_ahead(prepared: Prepared, start: Rows, precision: str, axis: int) -> Rows:
+def _looking_ahead(ready: Arranged, start: Rows, precision: str) -> Rows:
     """The row as it begins texts: with what `joint` knows of its carry, in the rows' layout."""
-    rows = slots_for(1, prepared, precision)  # read as several, so that the products are the same
+    rows = rows_of_one()  # read as several, so that the products are the same
     carry = jax.tree.map(lambda part: jnp.broadcast_to(part, (rows, *part.shape[1:])), start.carry)
-    known = tuple(of[:1] for of in joint.ahead(prepared.joints, carry, precision)) if prepared.joints else ()
-    turn = partial(jax.tree.map, partial(turned, axis=axis))
+    known = tuple(of[:1] for of in joint.ahead(ready.joints, carry, precision)) if ready.joints else ()
+    turn = partial(jax.tree.map, partial(turned, axis=ready.axis))
     return start._replace(carry=turn(start.carry), known=turn(known))
 
 
@@ -265,20 +263,14 @@ def _ends(rows: Rows, ids: Array, stops: Array | None, length: Array) -> tuple[A
 
 
 def _step(
-    prepared: Prepared, filters: tuple[Filter, ...], precision: str, axis: int, rows: Rows, noise: Array
+    ready: Arranged, filters: tuple[Filter, ...], precision: str, rows: Rows, noise: Array
 ) -> tuple[Rows, tuple[Array, Array, Array | None]]:
     """Draw one character a row with the noise `[B, V]`.
 
     Returns the rows after, the ids `[B]`, the logits `[B, V]`, and which texts stop, `[B]` bool, or None where no
     filter ends any.
     """
-    (network, table, joints), known = prepared, rows.known
-    if joints:
-        projected = rows_of(table, rows.previous) if axis == ROWS else columns_of(table, rows.previous)
-        logits, carry, known = joint.step(network, joints, projected, rows.carry, known, precision, axis)
-        logits = turned(logits, axis)
-    else:
-        logits, carry = network.step(table, rows.previous, rows.carry, precision)
+    logits, carry, known = ready.step(rows.previous, rows.carry, rows.known, precision)
     filtered = logits
     for one, memory in zip(filters, rows.memories, strict=True):
         filtered = one(filtered, memory)

@@ -63,8 +63,8 @@ def numbers(*names: str) -> Any:
             return leaves, (filter_class, *rest)
 
         def unflatten(structure: tuple[Any, ...], leaves: Iterable[Any]) -> Filter:
-            numbers, rest = zip(names, leaves, strict=True), zip(others, structure[1:], strict=True)
-            return structure[0](**dict(numbers), **dict(rest))
+            values = zip((*names, *others), (*leaves, *structure[1:]), strict=True)
+            return filter_class(**dict(values))
 
         jax.tree_util.register_pytree_node(filter_class, flatten, unflatten)
         return filter_class

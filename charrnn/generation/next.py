@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.generation.prepared import Prepared, slots_for
+from charrnn.generation.prepared import Prepared, rows_of_one
 from charrnn.nn.arrays import Array, Carry, log_sum_exp
 from charrnn.nn.network import before_any
 from charrnn.text.vocabulary import EOS, UNK
@@ -41,7 +41,7 @@ class Ahead(NamedTuple):
 @partial(jax.jit, static_argnames="precision")
 def beginning(prepared: Prepared, precision: str) -> Place:
     """The start of a document."""
-    carry = prepared.network.initial_carry(slots_for(1, prepared, precision))
+    carry = prepared.network.initial_carry(rows_of_one())
     return _after(prepared, carry, jnp.int32(before_any(prepared.table)), precision)
 
 

@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from charrnn.generation.prepared import Prepared, prepare, slots_for
+from charrnn.generation.prepared import Prepared, prepare, rows_of_one
 from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry, log_sum_exp
 from charrnn.nn.network import Network, before_any
 from charrnn.nn.sharding import ROWS, mesh_of, shards_for
@@ -79,7 +79,7 @@ def _reading(network: Network, streams: int, precision: str, top: int) -> tuple[
     """What scores a window of so many streams, and the state before the first."""
     if streams == 1:
         prepared = prepare(network, precision)
-        carry = network.initial_carry(slots_for(1, prepared, precision))
+        carry = network.initial_carry(rows_of_one())
         return partial(_score_as_drawn, prepared, precision=precision, top=top), carry
     shards, carry = shards_for(streams, network.layers[0].hidden_size), network.initial_carry(streams)
     if shards > 1:

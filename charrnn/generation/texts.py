@@ -11,7 +11,7 @@ import numpy as np
 from charrnn.generation import decode
 from charrnn.generation.decode import Beginning, Drawn, Queue, Rows, block_for
 from charrnn.generation.filters import Filter
-from charrnn.generation.prepared import Prepared, arranged, lanes_for, slots_for
+from charrnn.generation.prepared import Arranged, Plan, Prepared, plan_for, shape_for
 from charrnn.nn.arrays import Array
 
 ENDINGS = {decode.GOING: "", decode.AT_EOS: "eos", decode.AT_STOP: "stop", decode.AT_LENGTH: "length"}
@@ -43,21 +43,20 @@ def pieces(
     first: int = 0,
     precision: str = "float32",
     after: Beginning | None = None,
+    plan: Plan | None = None,
 ) -> Iterator[Piece]:
     """Draw texts number `first` to before `first + texts`, in pieces as they come, those of one text in order.
 
-    after: what was read before of what the prompt begins with.
+    after: what was read before of what the prompt begins with. plan: that for so many texts, where it was made before.
     """
     if not texts or not length:
         yield from (Piece(first + k, np.zeros(0, np.int32), np.zeros(0, np.float32), "length") for k in range(texts))
         return
-    lanes, last = lanes_for(texts, prepared, precision), first + texts
-    slots = slots_for(-(-texts // lanes), prepared, precision)
-    block = block_for(slots, prepared)
+    ready, rows, lanes = plan or plan_for(shape_for(texts, prepared, precision), prepared, precision)
+    last, block = first + texts, block_for(rows, prepared)
     beginning = decode.start(prepared, decode.read(prepared, prompt_ids, precision, after), filters)
-    ready = arranged(prepared, slots, precision)
     drawing = [
-        _Lane.on(device, ready, tuple(filters), beginning, slots, queue, precision, block)
+        _Lane.on(device, ready, tuple(filters), beginning, rows, queue, precision, block)
         for device, queue in (
             (device, decode.queue_of(seed, first + lane, first, length, lanes))
             for lane, device in enumerate(jax.local_devices()[:lanes])
@@ -85,7 +84,7 @@ def pieces(
 class _Lane:
     """One device's share of the drawing: all that `decode.draw` takes, and what it gives back."""
 
-    prepared: Prepared
+    ready: Arranged
     filters: tuple[Filter, ...]
     beginning: Rows
     rows: Rows
@@ -97,25 +96,25 @@ class _Lane:
     def on(
         cls,
         device: jax.Device,
-        prepared: Prepared,
+        ready: Arranged,
         filters: tuple[Filter, ...],
         beginning: Rows,
-        slots: int,
+        count: int,
         queue: Queue,
         precision: str,
         block: int,
     ) -> "_Lane":
-        """A lane with all its rows free."""
-        rows = decode.free_rows(prepared, beginning, slots)
-        here = jax.device_put((prepared, filters, beginning, rows, queue), device)
-        prepared, filters, beginning, rows, queue = here
-        return cls(prepared, filters, beginning, rows, queue, precision, block)
+        """A lane with all its `count` rows free."""
+        rows = decode.free_rows(ready, beginning, count)
+        here = jax.device_put((ready, filters, beginning, rows, queue), device)
+        ready, filters, beginning, rows, queue = here
+        return cls(ready, filters, beginning, rows, queue, precision, block)
 
     def draw(self, limit: int, blocks: int) -> tuple[Drawn, Array]:
         """Draw some blocks of texts numbered below `limit`: what was drawn, and how many blocks of it."""
         queue = self.queue._replace(limit=np.int32(limit))  # type: ignore[arg-type] # goes where the others are
         drawn, done, self.rows, self.queue = decode.draw(
-            self.prepared, self.filters, self.beginning, self.rows, queue, np.int32(blocks),
+            self.ready, self.filters, self.beginning, self.rows, queue, np.int32(blocks),
             precision=self.precision, block=self.block,
         )  # fmt: skip
         return drawn, done

@@ -25,7 +25,7 @@ class Joint(NamedTuple):
 
     matrix: those that multiply its output, side by side and transposed, `[F, H]`: XLA's CPU products of few rows read
     a transposed bfloat16 matrix an eighth faster, and those of columns multiply from the left.
-    others: the cell's other matrices by name, as columns are multiplied with them.
+    others: where states are columns, the cell's other matrices by name, as those are multiplied with them.
     """
 
     matrix: Array
@@ -45,14 +45,24 @@ def join(network: Network) -> tuple[Joint, ...]:
 
 
 def _join(layer: Layer, above: Array) -> Joint:
-    kernels, own = layer.weights.kernels, _widths(layer)
-    others = {name: layout.forward_factor(kernel, COLUMNS) for name, kernel in kernels.items() if name not in own}
-    return Joint(jnp.concatenate([*(kernels[name] for name in own), above], -1).T, others)
+    own = (layer.weights.kernels[name] for name in _widths(layer))
+    return Joint(jnp.concatenate([*own, above], -1).T, {})
 
 
-def ahead(joints: tuple[Joint, ...], carry: Carry, precision: str, axis: int = ROWS) -> Ahead:
-    """What is known of a state before the next step."""
-    return tuple(_product(state, joint, precision, axis) for state, joint in zip(carry, joints, strict=True))
+def for_columns(network: Network, joints: tuple[Joint, ...]) -> tuple[Joint, ...]:
+    """The matrices that `join` made, with what steps of columns need besides."""
+    return tuple(
+        one._replace(others={
+            name: layout.forward_factor(kernel, COLUMNS)
+            for name, kernel in layer.weights.kernels.items() if name not in _widths(layer)
+        })
+        for layer, one in zip(network.layers, joints, strict=True)
+    )  # fmt: skip
+
+
+def ahead(joints: tuple[Joint, ...], carry: Carry, precision: str) -> Ahead:
+    """What is known of states, rows, before the next step."""
+    return tuple(_product(state, joint, precision, ROWS) for state, joint in zip(carry, joints, strict=True))
 
 
 def step(

@@ -12,7 +12,7 @@ from charrnn.config import ModelConfig
 from charrnn.nn import recurrence
 from charrnn.nn.arrays import Array, Blocks, Carry, State, add_bias, dense, dense_blocks, rows_of, storage_type
 from charrnn.nn.cells import Kernel, make_cell
-from charrnn.nn.random import mask
+from charrnn.nn.random import GENERATOR, mask
 from charrnn.nn.recurrence import LookUp, Weights
 
 
@@ -148,7 +148,7 @@ class Network(nnx.Module):
         table = self.first_projections(precision).astype(storage)
         looked_up = LookUp(table, jnp.where(resets, before_any(table), inputs))
         if key is None:
-            dropout, key = NO_DROPOUT, jax.random.key(0)
+            dropout, key = NO_DROPOUT, jax.random.key(0, impl=GENERATOR)
         hidden: Any = None
         after: list[State] = []
         for index, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
@@ -198,7 +198,7 @@ def create(config: ModelConfig, vocabulary_size: int, seed: int) -> Network:
 @partial(jax.jit, static_argnames=("config", "vocabulary_size"))
 def _created(config: ModelConfig, vocabulary_size: int, seed: Array) -> Network:
     """All at once: made one by one, forty small programs took a second longer to compile."""
-    return Network(config, vocabulary_size, nnx.Rngs(jax.random.key(seed)))
+    return Network(config, vocabulary_size, nnx.Rngs(jax.random.key(seed, impl=GENERATOR)))
 
 
 def drop(values: Array, rate: float, key: Array, shape: tuple[int, ...] | None = None) -> Array:

@@ -18,6 +18,9 @@ from charrnn.nn.arrays import Array
 Words = tuple[Array, Array]
 """Twice 32 bits, of arrays of one shape: keys, counters or random bits."""
 
+GENERATOR = "threefry2x32"
+"""The generator of every key: keys are two words, and a seed's numbers are the same whatever JAX's default is."""
+
 _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 _PARITY = np.uint32(0x1BD11BDA)
 

@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from charrnn.config import RunConfig
 from charrnn.nn.arrays import COMPILER_OPTIONS, Array, Carry
 from charrnn.nn.network import Dropout, Network, create
+from charrnn.nn.random import GENERATOR
 from charrnn.nn.sharding import ROWS, mesh_of, shards_for
 from charrnn.text.batches import Batch
 from charrnn.training.objective import negative_log_likelihood
@@ -100,7 +101,7 @@ def train_step(state: TrainState, batch: Batch, rate: Array, settings: StepSetti
     Returns the state, the loss in nats and the gradient norm. Where either is not finite the state
     stays as it was, but for its step number.
     """
-    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(state.seed, impl=GENERATOR), state.step)
     key = jax.random.fold_in(key, lax.axis_index(ROWS))
 
     def nats_of(network: Network) -> tuple[Array, Carry]:

@@ -88,7 +88,7 @@ def test_a_block_for_each_temperature(place: Path) -> None:
 
 def test_repeats_and_known_texts_are_dropped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "charrnn.generation.texts.lanes_for", lambda texts, prepared, precision: 1
+        "charrnn.generation.prepared.lanes_for", lambda texts, prepared, precision: 1
     )  # each is one more to compile
     options = ("--n", "30", "--length", "4", "--forbid", "\x1b")
     texts = [sample["text"] for sample in drawn(place, *options)]

@@ -13,7 +13,7 @@ from charrnn.generation import decode
 from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty
 from charrnn.generation.decode import block_for, draw, free_rows, queue_of, start
 from charrnn.generation.filters import Filter, Forbid, Greedy, MinP, Temperature, TopK, TopP
-from charrnn.generation.prepared import Prepared, lanes_for, prepare
+from charrnn.generation.prepared import Plan, Prepared, arranged, lanes_for, prepare
 from charrnn.generation.score import score
 from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.nn.network import Network, create
@@ -174,17 +174,17 @@ EACH = [  # every filter alone or beside one that does another thing: each list 
 
 
 @pytest.mark.parametrize("filters", EACH, ids=lambda filters: " ".join(type(one).__name__ for one in filters))
-def test_drawn_frequencies_are_the_exact_ones(chain, filters: tuple[Filter, ...], monkeypatch) -> None:
-    monkeypatch.setattr("charrnn.generation.texts.slots_for", lambda texts, prepared, precision: 512)
-    monkeypatch.setattr("charrnn.generation.texts.lanes_for", lambda texts, prepared, precision: 1)
+def test_drawn_frequencies_are_the_exact_ones(chain, filters: tuple[Filter, ...]) -> None:
     logits, prompt = np.random.default_rng(0).normal(0, 1.2, (V + 1, V)), [3, 4, 3]
-    drawn = texts_of(chain(logits), np.array(prompt), filters, texts=8192, length=2)
+    prepared = chain(logits)
+    plan = Plan(arranged(prepared, 512, "float32"), 512, 1)
+    drawn = texts_of(prepared, np.array(prompt), filters, texts=8192, length=2, plan=plan)
     check_frequencies(drawn, lambda text: logits.astype(np.float32)[text[-1]], filters, prompt)
 
 
 @pytest.mark.parametrize("prompt", [[], [2, 3, 4]], ids=["no prompt", "prompt"])
 def test_a_network_draws_the_exact_frequencies(lstm: Prepared, prompt: list[int], monkeypatch) -> None:
-    monkeypatch.setattr("charrnn.generation.texts.lanes_for", lambda texts, prepared, precision: 1)
+    monkeypatch.setattr("charrnn.generation.prepared.lanes_for", lambda texts, prepared, precision: 1)
     filters = (Forbid((1,)), Temperature(0.8), TopP(0.9))
 
     def logits_after(text: list[int]) -> np.ndarray:
@@ -324,11 +324,10 @@ def test_other_numbers_compile_nothing(lstm: Prepared) -> None:
 def test_lowers_for_accelerators(lstm: Prepared, platform: str, precision: str) -> None:
     filters = (Forbid((1,)), Temperature(0.8), TopK(3), TopP(0.9), MinP(0.01))
     beginning = start(lstm, decode.read(lstm, NOTHING, precision), filters)
-    arguments = (beginning, free_rows(lstm, beginning, 4), queue_of(0, 0, 9, 20), np.int32(2))
-
-    def run(begin: Any, rows: Any, queue: Any, blocks: Any) -> Any:
-        return draw(lstm, filters, begin, rows, queue, blocks, precision=precision, block=block_for(4, lstm))[0].ids
-
-    exported = jax.export.export(jax.jit(run), platforms=[platform])(*arguments)
+    ready = arranged(lstm, 4, precision)
+    rows, queue, block = free_rows(ready, beginning, 4), queue_of(0, 0, 9, 20), block_for(4, lstm)
+    exported = jax.export.export(draw, platforms=[platform])(
+        ready, filters, beginning, rows, queue, np.int32(2), precision=precision, block=block
+    )
     assert exported.platforms == (platform,)
-    assert exported.out_avals[0].shape == (decode.MOST_BLOCKS, block_for(4, lstm), 4)
+    assert exported.out_avals[0].shape == (decode.MOST_BLOCKS, block, 4)

@@ -3,16 +3,18 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from charrnn.config import ModelConfig
-from charrnn.generation.prepared import Prepared, arranged, axis_for, lanes_for, prepare, slots_for
-from charrnn.nn.arrays import product
+from charrnn.generation.filters import Forbid
+from charrnn.generation.prepared import Arranged, Prepared, arranged, lanes_for, plan_for, prepare, shape_for
+from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.nn.layout import COLUMNS, ROWS
-from charrnn.nn.network import create
+from charrnn.nn.network import Network, create
 
-V = 9
+V, NOTHING = 9, np.array([], np.int32)
 
 
 def prepared_of(cell: str, hidden_size: int, precision: str, **options: Any) -> Prepared:
@@ -21,29 +23,72 @@ def prepared_of(cell: str, hidden_size: int, precision: str, **options: Any) -> 
     return jax.eval_shape(lambda: prepare(create(config, V, 0), precision))
 
 
+def network_of(cell: str, hidden_size: int, vocabulary_size: int, **options: Any) -> Network:
+    options = {"num_layers": 1, "embedding_size": 0} | options
+    network = create(ModelConfig(cell=cell, hidden_size=hidden_size, **options), vocabulary_size, 0)  # type: ignore[arg-type]
+    return jax.tree.map(lambda weights: 2 * weights, network)
+
+
 @pytest.mark.as_drawn
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("inner", "outer"), [(8, 32), (100, 400), (128, 67), (512, 67), (768, 96)])
-def test_the_rows_of_products_do_not_depend_on_how_many_there_are(inner: int, outer: int, precision: str) -> None:
-    """What `slots_for` and `arranged` rest on: were it otherwise somewhere, their numbers would change."""
-    random, prepared = np.random.default_rng(0), prepared_of("lstm", 8, precision)
-    numbers = sorted({slots_for(texts, prepared, precision) for texts in (1, 2, 3, 4, 5, 16, 17, 32, 33, 64, 1000)})
-    rows = random.normal(size=(numbers[-1], inner)).astype(np.float32)
-    kernel = random.normal(size=(inner, outer)).astype(np.float32)
-    multiply = jax.jit(product, static_argnums=2)
-    together = np.asarray(multiply(rows, kernel, precision))
-    assert numbers == ([2, 16] if precision == "float32" else [2, 4, 16, 32, 64])
-    for number in numbers:
-        np.testing.assert_array_equal(multiply(rows[:number], kernel, precision), together[:number])
-        if precision == "bfloat16" and number >= 32:
-            columns = multiply(kernel.T.copy(), rows[:number].T.copy(), precision)
-            np.testing.assert_array_equal(np.asarray(columns).T, together[:number])
-    np.testing.assert_array_equal(multiply(rows[::-1], kernel, precision), together[::-1])
+@pytest.mark.parametrize(
+    ("cell", "hidden_size", "vocabulary_size", "precision", "options"),
+    [
+        ("lstm", 130, V, "float32", {}),  # their products' rows depend on how many there are, on some machines
+        ("lstm", 500, V, "float32", {}),
+        ("gru", 130, 3, "bfloat16", {}),
+        ("mogrifier-lstm", 512, V, "bfloat16", {"embedding_size": 64, "mogrifier_rank": 129}),
+        ("lstm", 512, V, "bfloat16", {}),
+    ],
+)
+def test_a_plan_draws_each_text_as_by_itself(
+    cell: str, hidden_size: int, vocabulary_size: int, precision: str, options: dict[str, Any]
+) -> None:
+    prepared = prepare(network_of(cell, hidden_size, vocabulary_size, **options), precision)
+
+    def drawn(first: int, texts: int) -> list[Piece]:
+        found = pieces(
+            prepared, NOTHING, (Forbid((0,)),), seed=1, texts=texts, first=first, length=150, precision=precision
+        )
+        return list(whole(found, first))
+
+    together = drawn(0, 40)
+    for row in (0, 17, 39):
+        (alone,) = drawn(row, 1)
+        np.testing.assert_array_equal(alone.ids, together[row].ids)
+        np.testing.assert_array_equal(alone.log_probabilities, together[row].log_probabilities)
 
 
-def test_products_of_both_types_are_drawn_with_as_many_rows_as_suit_either() -> None:
-    mixed = prepared_of("mogrifier-lstm", 8, "bfloat16", embedding_size=4)
-    assert [slots_for(texts, mixed, "bfloat16") for texts in (1, 2, 3, 40, 1000)] == [2, 2, 16, 16, 16]
+@pytest.mark.parametrize(("agreeing", "rows"), [((2, 4, 16, 32, 64), 64), ((2, 4, 16), 16), ((2,), 2)])
+def test_a_plan_has_as_many_rows_as_agree_with_a_single_text(
+    agreeing: tuple[int, ...], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agree(prepared: Prepared, ready: Arranged, rows: int, precision: str) -> bool:
+        return rows in agreeing
+
+    monkeypatch.setattr("charrnn.generation.prepared._agree", agree)
+    plan = plan_for((64, 1), prepare(network_of("lstm", 8, V), "bfloat16"), "bfloat16")
+    assert (plan.rows, plan.lanes, plan.ready.axis) == (rows, 1, COLUMNS if rows >= 32 else ROWS)
+
+
+def test_rows_that_are_summed_in_another_order_do_not_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = prepare(network_of("lstm", 8, V), "float32")
+    assert plan_for((16, 1), prepared, "float32").rows == 16
+    step = Arranged.step
+
+    def in_another_order(self: Arranged, before: Any, *rest: Any) -> Any:
+        logits, *after = step(self, before, *rest)
+        return (logits * jnp.float32(1 + 2**-20) if len(before) > 4 else logits, *after)
+
+    monkeypatch.setattr(Arranged, "step", in_another_order)
+    jax.clear_caches()
+    assert plan_for((64, 1), prepared, "float32").rows == 4
+
+
+def test_as_many_rows_as_texts_on_each_device() -> None:
+    narrow, wide = (prepared_of("lstm", size, "bfloat16") for size in (8, 512))
+    shapes = [shape_for(texts, wide, "bfloat16") for texts in (1, 2, 3, 5, 17, 33, 1000)]
+    assert shapes == [(rows, 1) for rows in (2, 2, 4, 16, 32, 64, 64)]
+    assert [shape_for(texts, narrow, "float32") for texts in (16, 64, 1000)] == [(16, 1), (32, 2), (64, 4)]
 
 
 def test_many_texts_of_narrow_networks_are_spread_over_devices() -> None:
@@ -60,9 +105,9 @@ def test_many_rows_are_columns_where_products_are_joint(precision: str, residual
     config = ModelConfig(cell="gru", num_layers=2, hidden_size=8, embedding_size=0, residual=residual)
     prepared = prepare(create(config, V, 0), precision)
     ready = arranged(prepared, rows, precision)
-    assert axis_for(ready, rows) == axis and not prepared.joints
+    assert (ready.axis, ready.vocabulary_size) == (axis, V) and not prepared.joints
     if axis == ROWS:
-        assert ready is prepared
+        assert ready.table is prepared.table
     else:
         np.testing.assert_array_equal(ready.table, np.asarray(prepared.table).T)
         assert [one.matrix.shape for one in ready.joints] == [(5 * 8, 8), (2 * 8 + V, 8)]

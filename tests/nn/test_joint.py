@@ -41,6 +41,8 @@ def both(network: Network, rows: int, axis: int, precision: str) -> tuple[Any, A
     ids = jnp.asarray(np.random.default_rng(1).integers(0, V, (T, rows)), jnp.int32)
     ids, table = ids.at[0].set(V), network.first_projections(precision)
     carry, joints = network.initial_carry(rows), joint.join(network)
+    known = joint.ahead(joints, carry, precision)
+    joints = joint.for_columns(network, joints) if axis == COLUMNS else joints
     turn = partial(jax.tree.map, partial(turned, axis=axis))
 
     def separate(carry: Any, before: Any) -> Any:
@@ -51,8 +53,7 @@ def both(network: Network, rows: int, axis: int, precision: str) -> tuple[Any, A
         return tuple(state), turned(logits, axis)
 
     after, logits = jax.lax.scan(separate, carry, ids)
-    state = turn(carry), joint.ahead(joints, turn(carry), precision, axis)
-    (after_joint, _), joint_logits = jax.lax.scan(together, state, ids)
+    (after_joint, _), joint_logits = jax.lax.scan(together, (turn(carry), turn(known)), ids)
     return (logits, after), (joint_logits, turn(after_joint))
 
 

@@ -115,9 +115,7 @@ class Drawing:
                 if self.request.novelty:
                     parts.append(piece)
         except KeyboardInterrupt:
-            if last and (
-                self._terminal or not last.endswith("\n")
-            ):  # a terminal showed ^C after the last line
+            if last and (self._terminal or not last.endswith("\n")):  # a terminal showed ^C after the last line
                 self._write("\n")
             raise click.Abort from None
         if not last.endswith("\n"):
