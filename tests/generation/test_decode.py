@@ -200,7 +200,7 @@ def test_a_network_draws_the_exact_frequencies(lstm: Prepared, prompt: list[int]
     ("cell", "hidden_size", "precision", "length"),
     [
         ("lstm", 8, "float32", 1500),
-        ("gru", 100, "float32", 400),
+        ("lstm", 130, "float32", 1200),  # products whose rows depend on how many there are, on some machines
         ("gru", 272, "bfloat16", 400),
         ("mogrifier-lstm", 130, "bfloat16", 200),
     ],

@@ -8,54 +8,18 @@ import numpy as np
 import pytest
 
 from charrnn.config import ModelConfig
-from charrnn.generation.filters import Forbid
 from charrnn.generation.prepared import Arranged, Prepared, arranged, lanes_for, plan_for, prepare, shape_for
-from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.nn.layout import COLUMNS, ROWS
-from charrnn.nn.network import Network, create
+from charrnn.nn.network import create
 
-V, NOTHING = 9, np.array([], np.int32)
+V = 9
+LSTM = ModelConfig(cell="lstm", num_layers=1, hidden_size=8, embedding_size=0)
 
 
 def prepared_of(cell: str, hidden_size: int, precision: str, **options: Any) -> Prepared:
     options = {"num_layers": 2, "embedding_size": 0} | options
     config = ModelConfig(cell=cell, hidden_size=hidden_size, **options)  # type: ignore[arg-type]
     return jax.eval_shape(lambda: prepare(create(config, V, 0), precision))
-
-
-def network_of(cell: str, hidden_size: int, vocabulary_size: int, **options: Any) -> Network:
-    options = {"num_layers": 1, "embedding_size": 0} | options
-    network = create(ModelConfig(cell=cell, hidden_size=hidden_size, **options), vocabulary_size, 0)  # type: ignore[arg-type]
-    return jax.tree.map(lambda weights: 2 * weights, network)
-
-
-@pytest.mark.as_drawn
-@pytest.mark.parametrize(
-    ("cell", "hidden_size", "vocabulary_size", "precision", "options"),
-    [
-        ("lstm", 130, V, "float32", {}),  # their products' rows depend on how many there are, on some machines
-        ("lstm", 500, V, "float32", {}),
-        ("gru", 130, 3, "bfloat16", {}),
-        ("mogrifier-lstm", 512, V, "bfloat16", {"embedding_size": 64, "mogrifier_rank": 129}),
-        ("lstm", 512, V, "bfloat16", {}),
-    ],
-)
-def test_a_plan_draws_each_text_as_by_itself(
-    cell: str, hidden_size: int, vocabulary_size: int, precision: str, options: dict[str, Any]
-) -> None:
-    prepared = prepare(network_of(cell, hidden_size, vocabulary_size, **options), precision)
-
-    def drawn(first: int, texts: int) -> list[Piece]:
-        found = pieces(
-            prepared, NOTHING, (Forbid((0,)),), seed=1, texts=texts, first=first, length=150, precision=precision
-        )
-        return list(whole(found, first))
-
-    together = drawn(0, 40)
-    for row in (0, 17, 39):
-        (alone,) = drawn(row, 1)
-        np.testing.assert_array_equal(alone.ids, together[row].ids)
-        np.testing.assert_array_equal(alone.log_probabilities, together[row].log_probabilities)
 
 
 @pytest.mark.parametrize(("agreeing", "rows"), [((2, 4, 16, 32, 64), 64), ((2, 4, 16), 16), ((2,), 2)])
@@ -66,12 +30,12 @@ def test_a_plan_has_as_many_rows_as_agree_with_a_single_text(
         return rows in agreeing
 
     monkeypatch.setattr("charrnn.generation.prepared._agree", agree)
-    plan = plan_for((64, 1), prepare(network_of("lstm", 8, V), "bfloat16"), "bfloat16")
+    plan = plan_for((64, 1), prepare(create(LSTM, V, 0), "bfloat16"), "bfloat16")
     assert (plan.rows, plan.lanes, plan.ready.axis) == (rows, 1, COLUMNS if rows >= 32 else ROWS)
 
 
 def test_rows_that_are_summed_in_another_order_do_not_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = prepare(network_of("lstm", 8, V), "float32")
+    prepared = prepare(create(LSTM, V, 0), "float32")
     assert plan_for((16, 1), prepared, "float32").rows == 16
     step = Arranged.step
 
