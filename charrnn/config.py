@@ -6,6 +6,7 @@ arguments, so every option has one name, one default and one check.
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -157,7 +158,9 @@ class SampleConfig:
         maximum=100.0,
     )  # fmt: skip
     repeat_window: int = option(64, "How many characters back --repeat-penalty looks.", minimum=1, maximum=10**9)
-    no_repeat: int = option(0, "Never repeat a run of N characters; 0 does not care.", minimum=0, maximum=1000)
+    no_repeat: int = option(
+        0, "Never repeat a run of N characters, while another may follow; 0 does not care.", minimum=0, maximum=1000
+    )
     stop: tuple[str, ...] = option((), "End a text before this appears; may be given several times.", metavar="TEXT")
     allow: str | None = option(None, "Draw these characters alone.", metavar="CHARS")
     forbid: str = option("", "Never draw these characters.", metavar="CHARS")
@@ -280,6 +283,8 @@ def _check_sample(config: SampleConfig) -> None:
         raise ConfigError(f"--regex: give a --min-length of at most {_LONGEST_LEAST:,}")
     if config.no_repeat and config.length > _LONGEST_REMEMBERED:
         raise ConfigError(f"--no-repeat remembers a whole text: give a --length of at most {_LONGEST_REMEMBERED:,}")
+    if config.regex is not None:
+        _check_pattern(config.regex)
     if "" in config.stop:
         raise ConfigError("--stop needs a text; it is empty")
     if config.allow == "":
@@ -287,6 +292,13 @@ def _check_sample(config: SampleConfig) -> None:
     if config.regex is not None and (config.ignore_eos or config.stop or config.allow_unk):
         other = "--ignore-eos" if config.ignore_eos else "--stop" if config.stop else "--allow-unk"
         raise ConfigError(f"--regex says what a text is and where it ends; leave {other} out")
+
+
+def _check_pattern(regex: str) -> None:
+    try:
+        re.compile(regex)
+    except re.error as error:
+        raise ConfigError(f"--regex: {regex!r} is not a regular expression ({error})") from error
 
 
 def from_options(config_class: type, options: dict[str, Any], *, ignore: Iterable[str] = ()) -> Any:

@@ -88,9 +88,14 @@ class Reader:
         order = np.argsort(-shares, kind="stable")[:top]
         return [Guess(self._text((int(i),)), float(shares[i]), int(i) == EOS) for i in order]
 
-    def words(self, top: int) -> list[Guess]:
-        """The likeliest next words with the spaces before them, or the rests of the word that the text ends in."""
-        found = ahead.words(self.prepared, self.marks[-1].place, _kinds(self.vocabulary), top, self.precision)
+    def words(self, top: int, anew: bool = False) -> list[Guess]:
+        """The likeliest next words with the spaces before them, or the rests of the word that the text ends in.
+
+        anew: that word is whole already. It makes no difference after a text that ends in no word.
+        """
+        kinds, last = _kinds(self.vocabulary), self.vocabulary.encode(self.text[-1:])
+        anew = anew and bool(kinds.word[last].all())
+        found = ahead.words(self.prepared, self.marks[-1].place, kinds, top, self.precision, anew)
         return [Guess(self._text(one.ids), math.exp(one.likelihood), one.ids[-1] == EOS) for one in found]
 
     def likeliest(self, length: int) -> Guess:

@@ -208,10 +208,7 @@ def _rules(config: SampleConfig, vocabulary: Vocabulary, prompt: str) -> list[Fi
     filters: list[Filter] = [Forbid(forbidden)] if forbidden else []
     if config.regex is not None:
         table = automaton.pattern(config.regex, vocabulary, permitted, prompt)
-        along = Along.of(table, config.min_length, config.length)
-        if not along.possible:
-            raise ConfigError(f"--regex: no text of --length {config.length:,} or less that the model can draw matches")
-        filters.append(along)
+        filters.append(_along(table, config))
     elif config.min_length and not config.ignore_eos:
         filters.append(MinLength(config.min_length))
     if config.no_repeat:
@@ -221,6 +218,19 @@ def _rules(config: SampleConfig, vocabulary: Vocabulary, prompt: str) -> list[Fi
         table = automaton.strings([vocabulary.encode(stop) for stop in known], vocabulary.size)
         filters.append(Stop(table.following, table.accepting))
     return filters
+
+
+def _along(table: automaton.Automaton, config: SampleConfig) -> Along:
+    along = Along.of(table, config.min_length, config.length)
+    if along.possible:
+        return along
+    if config.min_length and Along.of(table, 0, config.length).possible:
+        which = f"of --min-length {config.min_length:,} or more"
+    elif Along.of(table, 0, len(table.following)).possible:  # the shortest passes through each state once at most
+        which = f"of --length {config.length:,} or less"
+    else:
+        which = "of characters that the model knows and may draw"
+    raise ConfigError(f"--regex: no text {which} matches {config.regex!r}")
 
 
 def _permitted(config: SampleConfig, vocabulary: Vocabulary) -> np.ndarray:

@@ -82,8 +82,12 @@ def test_a_pattern_holds_the_prompt_and_the_lengths(model: Model) -> None:
         model.sample("b", regex="a+")
     with pytest.raises(ConfigError, match="no text of --length 3 or less"):
         model.sample(regex="a{4,}", length=3)
-    with pytest.raises(ConfigError, match="no text of --length"):
+    with pytest.raises(ConfigError, match="no text of --min-length 9 or more"):
+        model.sample(regex="a{4,8}", min_length=9)
+    with pytest.raises(ConfigError, match="no text of characters that the model knows and may draw"):
         model.sample(regex="a+b", forbid="b")
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        model.sample(regex="[a")
 
 
 def test_allow_and_forbid(model: Model) -> None:

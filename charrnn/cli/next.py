@@ -10,10 +10,11 @@ import click
 from charrnn.cli.glyphs import bar, columns, fitted, glyph, named
 from charrnn.cli.options import checkpoints_option, load_model, read_prompt, warn_of_unknown
 from charrnn.config import SampleConfig, from_options
+from charrnn.errors import ConfigError
 
 
 @click.command("next")
-@click.argument("prompt", required=False, default="", metavar="[PROMPT|-]")
+@click.argument("prompts", nargs=-1, metavar="[PROMPT|-]")
 @click.option(
     "--run", metavar="RUN", help="The run to ask: a name, a folder or a weights file; the newest when not given."
 )
@@ -29,17 +30,26 @@ from charrnn.config import SampleConfig, from_options
     help="The distribution as --temp of sample makes it; 1 is the model's own.  [default: 1; 0<=x<=1e+09]",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a character, for programs.")  # fmt: skip
-def next_(prompt: str, run: str | None, checkpoints: Path, top: int, temperature: float, as_json: bool) -> None:
+def next_(
+    prompts: tuple[str, ...], run: str | None, checkpoints: Path, top: int, temperature: float, as_json: bool
+) -> None:
     """Show which characters may come next after PROMPT, as bars.
 
     Without PROMPT: how a text may begin. With -: after the text on the standard input, but for the line break
     that ends it.
     """
     from_options(SampleConfig, {"temperature": temperature})
+    if len(prompts) > 1:
+        raise ConfigError(f"PROMPT is one text, in quotes where it has blanks; a run is given as --run {prompts[0]}")
+    prompt = prompts[0] if prompts else ""
     model = load_model(run, checkpoints)
+    from charrnn.checkpoint import list_runs
+
     if prompt == "-":
         prompt = read_prompt("-", "-").removesuffix("\n").removesuffix("\r")
     warn_of_unknown(model, prompt)
+    if run is None and prompt in [one.name for one in list_runs(checkpoints)]:
+        click.echo(f"note: {prompt!r} is the text here; for the run of that name give --run {prompt}", err=True)
     guesses = model.reader().follow(prompt).characters(top, temperature)
     if as_json:
         for guess in guesses:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from charrnn.cli.glyphs import bar, columns, ending, fitted, fitting, glyph, named, visible
+from charrnn.cli.glyphs import bar, columns, ending, fitted, fitting, glyph, named, percent, visible
+from charrnn.cli.keys import keys_unseen
 from charrnn.cli.options import checkpoints_option, load_model, run_argument, shown, warn_of_unknown
 from charrnn.errors import CharrnnError, ConfigError, StorageError
 
@@ -29,18 +30,19 @@ _HELP = ["digit takes", "Backspace undoes", "Ctrl-D ends", "or type, then Enter"
 
 @dataclass(frozen=True)
 class Writing:
-    """A text in the making and, for undo, what it was before each step."""
+    """A text in the making. whole: its last word was offered as a whole one. before: what it was a step ago."""
 
     text: str = ""
-    past: tuple[str, ...] = ()
+    whole: bool = False
+    before: "Writing | None" = None
 
-    def plus(self, piece: str) -> "Writing":
+    def plus(self, piece: str, whole: bool = False) -> "Writing":
         """The text with a piece added."""
-        return Writing(self.text + piece, (*self.past, self.text)) if piece else self
+        return Writing(self.text + piece, whole, self) if piece else self
 
     def undone(self) -> "Writing":
         """The text before the last step; at the start, as it is."""
-        return Writing(self.past[-1], self.past[:-1]) if self.past else self
+        return self.before or self
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def after(writing: Writing, choice: Choice, offers: "list[Guess]") -> tuple[Writ
     if choice.number >= len(offers):
         return writing, True
     offer = offers[choice.number]
-    return writing.plus(offer.text), not offer.ends
+    return writing.plus(offer.text, whole=True), not offer.ends
 
 
 @click.command()
@@ -88,17 +90,18 @@ def write(run: str | None, checkpoints: Path, by: By, top: int, prompt: str, out
         raise ConfigError("charrnn write needs a terminal to type in; charrnn complete takes piped lines")
     if out is not None and out.is_file() and out.stat().st_size:
         raise ConfigError(f"--out {out}: there is a text already, which this would replace; give another name")
-    model = load_model(run, checkpoints)
-    warn_of_unknown(model, prompt)
-    if out is not None:
-        _save(out, prompt, ConfigError)
     text = prompt
-    try:
-        for text in write_together(model.reader(), Writing(prompt), by, top):
-            if out is not None:
-                _save(out, text, StorageError)
-    finally:  # whatever ended it, what was written is not lost
-        click.echo(shown(text, sys.stdout.isatty()))
+    with keys_unseen():
+        model = load_model(run, checkpoints)
+        warn_of_unknown(model, prompt)
+        if out is not None:
+            _save(out, prompt, ConfigError)
+        try:
+            for text in write_together(model.reader(), Writing(prompt), by, top):
+                if out is not None:
+                    _save(out, text, StorageError)
+        finally:  # whatever ended it, what was written is not lost
+            click.echo(shown(text, sys.stdout.isatty()))
     if out is not None:
         click.echo(f"{out}: {len(text):,} characters", err=True)
 
@@ -127,7 +130,8 @@ def write_together(
     while going:
         try:
             reader = reader.follow(writing.text)
-            offers = reader.words(top) if by == "word" else reader.characters(top)
+            found = reader.words(top, writing.whole) if by == "word" else reader.characters(top)
+            offers = sorted(found, key=lambda offer: offer.ends)  # the end last: it cannot be taken back
         except KeyboardInterrupt:  # as at the prompt it leaves the text as it is
             continue
         writing, going = after(writing, ask(writing.text, offers, input, output), offers)
@@ -173,7 +177,7 @@ def offered(offers: "list[Guess]", width: int) -> "StyleAndTextTuples":
     room = max(0, min(_BAR, width - column - 14))
     parts: StyleAndTextTuples = []
     for number, (label, offer) in enumerate(zip(labels, offers, strict=True), 1):
-        parts.append(("", f"{number}  {fitted(label, column)} {100 * offer.probability:5.1f} % "))
+        parts.append(("", f"{number}  {fitted(label, column)} {percent(offer.probability):>6} "))
         parts.append(("class:bar", bar(offer.probability, room) + "\n"))
     return [*parts, ("class:help", fitting(_HELP, width))]
 
@@ -184,7 +188,8 @@ def label_of(text: str) -> str:
         return f"{glyph(text)} {named(text)}"
     stripped = text.lstrip(" ")
     if not stripped or named(stripped):
-        return f"{glyph(stripped or ' ')} {named(stripped or ' ')}"
+        blanks = glyph(" ") * (len(text) - len(stripped))
+        return f"{blanks}{glyph(stripped) if stripped else ''} {named(stripped or ' ')}"
     return visible(stripped)
 
 

@@ -102,9 +102,10 @@ class Kinds(NamedTuple):
     space: np.ndarray
 
 
-def words(prepared: Prepared, place: Place, kinds: Kinds, top: int, precision: str) -> list[Ahead]:
+def words(prepared: Prepared, place: Place, kinds: Kinds, top: int, precision: str, anew: bool = False) -> list[Ahead]:
     """The `top` likeliest next words, best first; in the middle of a word, the rests of it.
 
+    anew: the text's last word is known to be whole, and the probabilities are those of what may follow then.
     A word comes with the spaces before it; its probability is that of its letters and of any end after
     them. A sign that is part of no word stands alone, and so does EOS. The search keeps the likeliest
     beginnings, 32 at a time.
@@ -113,6 +114,9 @@ def words(prepared: Prepared, place: Place, kinds: Kinds, top: int, precision: s
     prefixes = [Ahead((), 0.0)]
     carry = jax.tree.map(lambda part: np.repeat(np.asarray(part)[:1], _PREFIXES, 0), place.carry)
     table = np.asarray(place.likelihoods)[None].astype(np.float64)
+    ends = table[:, ~kinds.word]
+    if anew and np.isfinite(ends).any():
+        table = np.where(kinds.word, -np.inf, table) - np.logaddexp.reduce(ends, axis=1)
     for _ in range(_LONGEST_WORD):
         longer = []
         for row, prefix in enumerate(prefixes):

@@ -1,9 +1,12 @@
 """Patterns and strings as automata over a vocabulary's ids: tables of the state after each id."""
 
+import ctypes
 import re
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +14,9 @@ from charrnn.errors import ConfigError
 from charrnn.text.vocabulary import FIRST_CHARACTER, Vocabulary
 
 _LARGEST_TABLE = 1 << 26
+_PATIENCE = 10.0
+"""Seconds that a pattern's automaton may take to make: some have as many states as there are subsets of others'."""
+
 _NOWHERE = "\U0010ffff"
 """A character that no text has: what stands in a class that is empty."""
 
@@ -124,14 +130,42 @@ def _compiled(regex: str, vocabulary: Vocabulary):  # type: ignore[no-untyped-de
     import interegular
 
     try:
-        re.compile(regex)
-    except re.error as error:
-        raise ConfigError(f"--regex: {regex!r} is not a regular expression ({error})") from error
-    try:
-        return interegular.parse_pattern("".join(_spelled_out(regex, vocabulary))).to_fsm()
+        parsed = interegular.parse_pattern("".join(_spelled_out(regex, vocabulary)))
+        return _in_time(parsed.to_fsm, _PATIENCE)
     except (interegular.Unsupported, interegular.InvalidSyntax) as error:
         why = str(error) or "its syntax"
         raise ConfigError(f"--regex: {regex!r} cannot be drawn along ({why}); plain patterns can") from error
+    except TimeoutError:
+        raise ConfigError(
+            f"--regex: {regex!r} makes too large an automaton (it was not done in {_PATIENCE:g} s); "
+            "smaller repeats, or fewer of them that may overlap, make it smaller"
+        ) from None
+
+
+def _in_time(make: Callable[[], Any], seconds: float) -> Any:
+    """What `make`, which is Python and nothing else, gives. Raises TimeoutError, and ends it, where it takes longer."""
+    made: list[Any] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            made.append(make())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name="pattern", daemon=True)
+    thread.start()
+    try:
+        thread.join(seconds)
+    finally:  # an interrupt ends it too
+        if thread.is_alive():
+            number = ctypes.c_ulong(thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(TimeoutError))
+    if failed:
+        raise failed[0]
+    if not made:
+        raise TimeoutError
+    return made[0]
 
 
 def _spelled_out(regex: str, vocabulary: Vocabulary) -> Iterator[str]:

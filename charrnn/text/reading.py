@@ -3,13 +3,12 @@
 import codecs
 import hashlib
 import os
-import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -48,7 +47,7 @@ def remove_spooled(files: Sequence[Path], spool_folder: Path) -> None:
 
 def _files_of(source: str | Path, spool_folder: Path, encoding: str) -> list[Path]:
     if str(source) == "-":
-        return [_spool(sys.stdin.buffer, spool_folder)]
+        return [_spool(sys.stdin.buffer, spool_folder)]  # type: ignore[arg-type] # it is one
     path = Path(source)
     try:
         if path.is_symlink() and not path.exists():
@@ -69,12 +68,14 @@ def _files_of(source: str | Path, spool_folder: Path, encoding: str) -> list[Pat
     raise CorpusError(f"{path}: neither a file nor a folder; give a text file, a folder or - for a pipe")
 
 
-def _spool(pipe: BinaryIO, folder: Path) -> Path:
+def _spool(pipe: BufferedIOBase, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix="piped-", suffix=".txt", delete=False) as file:
             try:
-                shutil.copyfileobj(pipe, file, BLOCK_BYTES)
+                # Not until so many bytes are there, as `read` would: at a terminal that takes a second Ctrl-D.
+                for block in iter(lambda: pipe.read1(BLOCK_BYTES), b""):
+                    file.write(block)
             except BaseException:
                 Path(file.name).unlink()
                 raise

@@ -87,6 +87,32 @@ def test_a_value_is_set_to_the_letter(line: str, field: str, value: Any) -> None
     assert obey(line, Session()).session.settings[field] == value
 
 
+@pytest.mark.parametrize(("line", "field", "value", "shown"), [
+    ('/set stop "\\n"', "stop", ("\n",), '"\\n"'), ('/set stop "\\n" "END"', "stop", ("\n", "END"), '"\\n" "END"'),
+    ("/set stop END", "stop", ("END",), "END"), ('/set stop "', "stop", ('"',), '"\\""'),
+    ('/set forbid " "', "forbid", " ", '" "'), ("/set allow none", "allow", None, "none"),
+    ("/set temperature none", "temperature", None, "0.8"), ("/set length none", "length", 400, "400"),
+])  # fmt: skip
+def test_texts_are_set_to_the_letter_or_as_in_json(line: str, field: str, value: Any, shown: str) -> None:
+    outcome = obey(line, Session())
+    assert outcome.session.settings.get(field) == value
+    assert outcome.say == f"{field} is now {shown}"
+
+
+@pytest.mark.parametrize(("line", "say"), [
+    ('/set forbid "a" "b"', "forbid takes one text, not 2"), ('/set stop "\\d"', "Invalid \\escape"),
+    ("/set regex [a", "not a regular expression"),
+])  # fmt: skip
+def test_a_wrong_text_changes_nothing(line: str, say: str) -> None:
+    outcome = obey(line, Session())
+    assert say in outcome.say and outcome.session == Session()
+
+
+def test_what_is_set_is_marked() -> None:
+    assert not any("(set)" in line for line in Session().shown_settings())
+    assert "(set)" in Session().with_setting("length", "7").shown_settings("length")[0]
+
+
 def test_a_setting_can_be_given_back() -> None:
     session = Session().with_setting("seed", "7").with_setting("seed", "none")
     assert "seed" not in session.settings
@@ -101,7 +127,7 @@ COMMAND_LINES = [
     ("/set temp", "temperature      0.8", ""), ("/set warmth", "no such option", ""), ("/show", "", "show"),
     ("/load letters", "", "load"), ("/load", "/load RUN", ""),
     ("/save a b.txt", "", "save"), ("/save", "/save FILE", ""),
-    ("/retry", "", "retry"), ("/undo", "back to: ...Once upon", ""), ("/clear", "a new text", ""),
+    ("/retry", "", "retry"), ("/undo", "back to: Once upon", ""), ("/clear", "a new text", ""),
     ("/help", "", "help"), ("/bye", "", "leave"), ("/quit", "", "leave"),
     ("/undo it", "takes nothing after it", ""),
     ("/nonsense", "/nonsense: no such command", ""), ("/", "/: no such command", ""),
@@ -212,6 +238,8 @@ class AtOnce:
         words = (Guess("cat sat", 0.5), Guess("dog", 0.25))
         if question.typed.endswith(" ") or not question.typed:
             self.prompt._show(Forecast(question, words, ("cat sat", "dog ran"), 1.5))
+        if question.typed == "the dog":
+            self.prompt._show(Forecast(question, (Guess(" barks", 0.5),), (" barks",), 1.5))
 
     def forget(self) -> None:
         pass
@@ -225,7 +253,9 @@ class AtOnce:
         ("the \r", "the "), ("the \x1b[C\r", "the cat sat"), ("the \x05\r", "the cat sat"), ("the \x1bf\r", "the cat"),
         ("the \x1bf\x1bf\r", "the cat sat"),
         ("the \t\x05\r", "the dog ran"), ("the \t\t\x05\r", "the cat sat"), ("the \x1b[Z\x05\r", "the dog ran"),
-        ("\x05\r", "cat sat"), ("a\x1b\rb\r", "a\nb"), ("the \t\x1bf\r", "the dog"), ("never\t\x05\r", "never"),
+        ("\x05\r", "cat sat"), ("a\x1b\rb\r", "a\nb"), ("the \t\x1bf\r", "the dog"),
+        ("the \t\x1bf\x05\r", "the dog ran"),
+        ("the \t\x1bf\t\x05\r", "the dog barks"), ("the dog\x05\r", "the dog barks"), ("never\t\x05\r", "never"),
         ("the ca\x05\r", "the cat sat"), ("the cx\x05\r", "the cx"), ("the d\x05\r", "the d"),
         ("the \td\x05\r", "the dog ran"),
         ("/set\x05\r", "/set"), ("ab\x1b[D\x1b[C\r", "ab"),
@@ -268,7 +298,7 @@ def test_a_whole_session(letters: Any, letter_runs: Path, tmp_path: Path, capsys
     assert (story.read_text("utf-8"), kept.read_text("utf-8")) == (first, "mine")
     output, talk = capsys.readouterr()
     assert first in output and letters.complete(first, temperature=0, length=5)[len(first) :] in output
-    assert "no text that begins with the prompt matches 'c+'" in talk and "back to: ..." in talk
+    assert "no text that begins with the prompt matches 'c+'" in talk and "back to: " in talk
     assert "nothing to save yet" in talk and "kept.txt: there is a text already" in talk
     assert talk.count("~nosuchuser") == 2 and talk.count("there is no such user") == 2
     assert "no run called nosuch" in talk and "cannot be written" in talk

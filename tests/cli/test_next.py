@@ -44,6 +44,13 @@ def test_an_unknown_character_is_named(charrnn: Callable[..., Result]) -> None:
     assert done.exit_code == 0 and "never saw '☃'" in done.stderr
 
 
+def test_a_run_is_an_option_here(charrnn: Callable[..., Result]) -> None:
+    assert "for the run of that name give --run letters" in charrnn("next", "letters").stderr
+    assert "for the run" not in charrnn("next", "letters", "--run", "lines").stderr
+    done = charrnn("next", "letters", "ab")
+    assert done.exit_code == 2 and "a run is given as --run letters" in done.stderr
+
+
 @pytest.mark.parametrize("width", [20, 44, 80])
 def test_the_longest_bar_is_the_likeliest_and_fits(width: int) -> None:
     guesses = [Guess("a", 0.5), Guess("\n", 0.25), Guess("", 0.001, True)]

@@ -185,6 +185,8 @@ def test_the_page_holds_the_text_and_what_was_expected(charrnn: Callable[..., Re
     done = charrnn("score", "letters", "<b>.txt", "--html", "page.html")
     assert done.exit_code == 0, done.stderr
     raw = Path("page.html").read_text("utf-8")
+    piped = charrnn("score", "letters", "<b>.txt", "--html", "-")
+    assert piped.stdout == raw and "bits per character" in piped.stderr and not Path("-").exists()
     marked = Page(raw)
     assert marked.text == content.replace("\n", "↵\n")
     assert len(marked.marks) == len(content)
@@ -259,6 +261,7 @@ REFUSED = [
     (("letters", "--compare", "a", "b", "--streams", "4"), "--compare takes its two texts"),
     (("letters", "--compare", "a", "b", "--precision", "float32"), "leave --precision out"),
     (("letters", "good.txt", "--html", "page.html", "--streams", "2"), "leave --streams out"),
+    (("letters", "good.txt", "--html", "-", "--json"), "leave --json out"),
     (("letters", "good.txt", "--dynamic", "--dynamic-decay", "nan"), "--dynamic-decay must be a finite number"),
     (("letters", "good.txt", "--part", "test"), "--part scores the run's own corpus"),
     (("letters", "--part", "test"), "kept no text back for a test"),
@@ -284,3 +287,11 @@ def test_a_broken_pipe_is_named_as_such(charrnn: Callable[..., Result]) -> None:
     assert "standard input: not valid utf-8 at byte 2" in done.stderr
     assert charrnn("score", "letters", "--errors", "ignore", stdin=b"ab\xff").exit_code == 0
     assert "standard input: empty" in charrnn("score", "letters").stderr
+
+
+def test_a_text_that_is_typed_ends_with_one_ctrl_d(open_terminal: Callable[..., Any]) -> None:
+    terminal = open_terminal("score", "letters")
+    terminal.expect("Ctrl-D ends it")
+    terminal.send("abc\n\x04")
+    code, shown = terminal.leave()
+    assert code == 0 and "bits per character" in shown and "reading" not in shown

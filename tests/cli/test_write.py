@@ -14,14 +14,14 @@ from charrnn.errors import StorageError
 from charrnn.reader import Guess
 
 OFFERS = [Guess(" the", 0.5), Guess(".", 0.2), Guess("", 0.1, True)]
-START = Writing("once", ("", "on"))
+START = Writing("once", before=Writing("on", before=Writing()))
 STEPS = [
-    (Choice("pick", 0), Writing("once the", ("", "on", "once")), True),
+    (Choice("pick", 0), Writing("once the", whole=True, before=START), True),
     (Choice("pick", 2), START, False),
     (Choice("pick", 7), START, True),
-    (Choice("type", text="\nhi"), Writing("once\nhi", ("", "on", "once")), True),
+    (Choice("type", text="\nhi"), Writing("once\nhi", before=START), True),
     (Choice("type"), START, True),
-    (Choice("undo"), Writing("on", ("",)), True),
+    (Choice("undo"), Writing("on", before=Writing()), True),
     (Choice("leave"), START, False),
 ]
 
@@ -60,12 +60,17 @@ def test_keys(letters: Any, keys: str, text: str) -> None:
     assert text == expected
 
 
-def test_words_are_offered(letters: Any) -> None:
-    first = letters.reader().follow("ab").words(3)[0].text
+def test_whole_words_are_offered_and_the_end_of_the_text_last(letters: Any) -> None:
+    def offered(text: str, whole: bool) -> str:
+        return next(word.text for word in letters.reader().follow(text).words(3, whole) if not word.ends)
+
+    first = offered("ab", False)
+    second = offered("ab" + first, True)
+    assert not second[0].isalpha()
     with create_pipe_input() as pipe:
-        pipe.send_text("1\x04")
+        pipe.send_text("11\x04")
         texts = list(write_together(letters.reader(), Writing("ab"), "word", 3, input=pipe, output=DummyOutput()))
-    assert texts[-1] == "ab" + first
+    assert texts[-1] == "ab" + first + second
 
 
 class Impatient:
@@ -119,12 +124,20 @@ def test_offers_fit_the_terminal(width: int) -> None:
     assert len(lines) == 5
     if width >= 44:
         assert all(len(line) <= width for line in lines)
-    assert lines[0].split()[:3] == ["1", "the", "50.0"] or width < 44
+    assert lines[0].split()[:3] == ["1", "the", "50%"] or width < 44
 
 
 @pytest.mark.parametrize(
     ("text", "label"),
-    [(" the", "the"), ("", "¶ end of text"), (" ", "␣ space"), ("\n", "↵ newline"), ("é", "é"), ("\x1b", "␛")],
+    [
+        (" the", "the"),
+        ("", "¶ end of text"),
+        (" ", "␣ space"),
+        ("\n", "↵ newline"),
+        ("  \n", "␣␣↵ newline"),
+        ("é", "é"),
+        ("\x1b", "␛"),
+    ],
 )
 def test_labels(text: str, label: str) -> None:
     assert label_of(text) == label

@@ -83,3 +83,14 @@ def test_words_are_the_likeliest_of_all(prepared: Prepared) -> None:
     found = ahead.words(prepared, start, KINDS, 5, "float32")
     assert [word.ids for word in found] == [ids for ids, _ in expected]
     np.testing.assert_allclose([word.likelihood for word in found], [value for _, value in expected], atol=1e-4)
+
+
+def test_after_a_whole_word_comes_no_rest_of_it(prepared: Prepared) -> None:
+    start, _ = ahead.read(prepared, ahead.beginning(prepared, "float32"), np.array([A, SPACE, B]), "float32")
+    every = {ids: value for ids, value in words_by_trying(prepared, start, 4).items() if ids[0] not in (A, B)}
+    ends = np.exp(np.asarray(start.likelihoods, np.float64))[[EOS, SPACE, DOT]].sum()
+    expected = sorted(every.items(), key=lambda entry: -entry[1])[:5]
+    found = ahead.words(prepared, start, KINDS, 5, "float32", anew=True)
+    assert [word.ids for word in found] == [ids for ids, _ in expected]
+    whole = [value - math.log(ends) for _, value in expected]
+    np.testing.assert_allclose([word.likelihood for word in found], whole, atol=1e-4)

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ PATTERNS = [
     "[\\d\\]]+", "[\\\\]", "(?P<name>a)b", "\\.", "a\\|b", "[|]a$|b", "\\n", ".{1,2}", "a+?\\+",
 ]  # fmt: skip
 REFUSED = {
-    "[": "not a regular expression", "a**": "not a regular expression", "(a)\\1": "cannot be drawn along",
+    "(a)\\1": "cannot be drawn along",
     "\\bab": "cannot be drawn along", "(?!a).": "cannot be drawn along", "(?=a).": "cannot be drawn along",
     "(?<=a)b": "cannot be drawn along", "a++b": "cannot be drawn along", "(?x) a": "cannot be drawn along",
     "a$b": "cannot be drawn along",
@@ -48,6 +50,16 @@ def test_a_pattern_accepts_what_python_says(regex: str) -> None:
 def test_what_no_automaton_can_do_gets_one_line(regex: str) -> None:
     with pytest.raises(ConfigError, match=REFUSED[regex]):
         pattern(regex, VOCABULARY, EVERYTHING)
+
+
+def test_a_pattern_that_makes_too_large_an_automaton_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charrnn.text.automaton._PATIENCE", 0.2)
+    with pytest.raises(ConfigError, match=r"too large an automaton \(it was not done in 0.2 s\)"):
+        pattern("(a|b)*a(a|b){30}", VOCABULARY, EVERYTHING)
+    deadline = time.monotonic() + 30
+    while any(thread.name == "pattern" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "the work goes on"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("prompt", ["", "a", "ab", "☃"])

@@ -154,7 +154,7 @@ def test_nothing_is_left_when_preparing_fails(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_says_how_much_is_needed_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (tmp_path / "a").write_text("some text")
@@ -165,7 +165,7 @@ def test_a_full_disk_says_how_much_is_needed_and_where(tmp_path: Path, monkeypat
         told.value
     )
     assert "CHARRNN_CACHE" in str(told.value) and not list((tmp_path / "cache" / "corpora").iterdir())
-    monkeypatch.setattr(reading.shutil, "copyfileobj", full)
+    monkeypatch.setattr(reading.tempfile, "NamedTemporaryFile", full)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"some text")))
     with pytest.raises(StorageError, match=r"piped: cannot keep what comes from the pipe \(No space.*CHARRNN_CACHE"):
         prepare(["-"], cache=tmp_path / "cache")

@@ -11,7 +11,10 @@ from charrnn.errors import ConfigError
 Deed = Literal["", "retry", "load", "save", "show", "help", "leave"]
 
 COMMANDS = {
-    "/set": ("NAME VALUE", "change a sampling option, such as /set temperature 0.6; VALUE none is its default"),
+    "/set": (
+        "NAME VALUE",
+        'change a sampling option, such as /set temperature 0.6 or /set stop "\\n"; VALUE none is its default',
+    ),
     "/show": ("", "show the run and every option"),
     "/load": ("RUN", "go on with another run"),
     "/save": ("FILE", "write all of the text to a file"),
@@ -34,6 +37,8 @@ _KEYS = (
     ("Ctrl-D", "leave"),
 )
 _COLUMN = 19
+_TAIL = 40
+"""Characters of the text that `/undo` shows."""
 
 
 def help_for(width: int) -> str:
@@ -116,9 +121,10 @@ def _set(argument: str, session: Session) -> Outcome:
         after = session.with_setting(name, value)
     except ConfigError as error:
         return Outcome(session, str(error))
-    return Outcome(after, f"{name} is now {value}")
+    return Outcome(after, f"{name} is now {after.value_of(name)}")
 
 
 def _standing(session: Session) -> str:
     text = session.text or session.everything
-    return f"back to: ...{text[-40:]}" if text else "back to the beginning"
+    cut = "..." if len(text) > _TAIL else ""
+    return f"back to: {cut}{text[-_TAIL:]}" if text else "back to the beginning"

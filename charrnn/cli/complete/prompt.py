@@ -49,11 +49,16 @@ class Prompt:
         input: Input | None = None,
         output: Output | None = None,
     ):
-        """`bar` gives the bottom bar's parts, the most important first, from the surprise of what is typed."""
+        """`bar` gives the bottom bar's parts, the most important first, from the surprise of what is typed.
+
+        The ghost is what is typed with what is shown ahead of it; it is kept, whatever is forecast then, once a
+        part of it was accepted, until something else is typed.
+        """
         self._bar, self._before = bar, ""
         self.forecast: Forecast | None = None
         self.chosen = 0
         self._cycled = False
+        self._ghost, self._kept = "", False
         self.forecaster = Forecaster(make_reader, self._answered)
         self.session: PromptSession[str] = PromptSession(
             history=history, multiline=True, key_bindings=self._bindings(), bottom_toolbar=self._toolbar,
@@ -69,6 +74,7 @@ class Prompt:
         Raises EOFError for Ctrl-D and KeyboardInterrupt for Ctrl-C.
         """
         self._before, self.forecast, self._cycled = before, None, False
+        self._ghost, self._kept = "", False
         try:
             return self.session.prompt(self._message, pre_run=lambda: self._changed(self.session.default_buffer))
         finally:
@@ -88,15 +94,14 @@ class Prompt:
 
     def _changed(self, buffer: Buffer) -> None:
         """Keep what of the ghost was typed along, and ask for the rest."""
-        old, typed = self.forecast, buffer.text
+        typed = buffer.text
         buffer.suggestion, self._cycled = None, False
         if is_command(typed):
             self.forecaster.forget()
             return
-        if old is not None and old.continuations:
-            whole = old.question.typed + old.continuations[min(self.chosen, len(old.continuations) - 1)]
-            if whole.startswith(typed) and len(whole) > len(typed):
-                buffer.suggestion = Suggestion(whole[len(typed) :])
+        self._kept = self._kept and self._ghost.startswith(typed)
+        if self._ghost.startswith(typed) and len(self._ghost) > len(typed):
+            buffer.suggestion = Suggestion(self._ghost[len(typed) :])
         self.forecaster.ask(Question(self._before, typed))
 
     def _answered(self, forecast: Forecast) -> None:
@@ -109,12 +114,16 @@ class Prompt:
         buffer = self.session.default_buffer
         if forecast.question == Question(self._before, buffer.text):
             self.forecast, self.chosen = forecast, 0
-            self._suggest()
+            if not (self._kept and len(self._ghost) > len(buffer.text)):
+                self._suggest()
+            self.session.app.invalidate()
 
     def _suggest(self) -> None:
         assert self.forecast is not None
+        self._kept = False
         if self.forecast.continuations:
-            self.session.default_buffer.suggestion = Suggestion(self.forecast.continuations[self.chosen])
+            rest, buffer = self.forecast.continuations[self.chosen], self.session.default_buffer
+            self._ghost, buffer.suggestion = buffer.text + rest, Suggestion(rest)
         self.session.app.invalidate()
 
     def _cycle(self, by: int) -> None:
@@ -123,7 +132,8 @@ class Prompt:
         if forecast is None or not forecast.continuations:
             return
         if forecast.question.typed == self.session.default_buffer.text:
-            self.chosen, self._cycled = (self.chosen + by) % len(forecast.continuations), True
+            shown = -1 if self._kept and by > 0 else self.chosen  # the one that is kept may be none of them
+            self.chosen, self._cycled = (shown + by) % len(forecast.continuations), True
             self._suggest()
 
     def _ahead(self) -> str:
@@ -147,6 +157,7 @@ class Prompt:
         def _(event: KeyPressEvent) -> None:
             word = re.match(r"\s*\S*", self._ahead())
             assert word is not None, "it matches any text"
+            self._kept = True
             event.current_buffer.insert_text(word.group())
 
         @bindings.add("tab")

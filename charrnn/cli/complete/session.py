@@ -1,7 +1,10 @@
 """What a session at the prompt is: the text so far, the settings, and how to get back. Nothing here does anything."""
 
 import dataclasses
+import json
+import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from charrnn.config import SampleConfig, from_options
@@ -75,7 +78,7 @@ class Session:
         return dataclasses.replace(self, turns=self.turns[:-1]), Turn(last.typed, row=self.next_row)
 
     def with_setting(self, name: str, value: str) -> "Session":
-        """Another value for a sampling option, given as a person types it.
+        """Another value for a sampling option, given as a person types it; texts in double quotes are as in JSON.
 
         Raises ConfigError for a name or a value that is none.
         """
@@ -95,20 +98,34 @@ class Session:
         Raises ConfigError for a name that is none.
         """
         wanted = _field_of(name) if name else ""
+        usual, values = _usual_values(), _usual_values() | self.settings
         return [
-            f"  {entry.name:16} {_shown(self.settings.get(entry.name, entry.default))}"
-            f"{'  (set)' if entry.name in self.settings else ''}"
-            for entry in dataclasses.fields(SampleConfig)
-            if wanted in ("", entry.name)
+            f"  {name:16} {_shown(values[name])}{'  (set)' if values[name] != usual[name] else ''}"
+            for name in usual
+            if wanted in ("", name)
         ]
+
+    def value_of(self, name: str) -> str:
+        """The value of an option, as it is shown. Raises ConfigError for a name that is none."""
+        return _shown((_usual_values() | self.settings)[_field_of(name)])
+
+
+def _usual_values() -> dict[str, Any]:
+    """What every option is at the prompt unless it is set."""
+    return {entry.name: entry.default for entry in dataclasses.fields(SampleConfig)} | {"length": LENGTH}
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if value in (None, "", ()):
+        return "none"
     if isinstance(value, tuple):
-        value = ", ".join(value)
-    return "none" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
+        quoted = _quoted if len(value) == 1 else partial(json.dumps, ensure_ascii=False)
+        return " ".join(map(quoted, value))
+    if isinstance(value, str):
+        return _quoted(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _field_of(name: str) -> str:
@@ -127,11 +144,33 @@ def _parsed(name: str, value: str) -> Any:
         if value.lower() not in (*_YES, *_NO):
             raise ConfigError(f"{name} is on or off, not {value}")
         return value.lower() in _YES
-    if plain is tuple:
-        return (value,)
     if plain not in (int, float):
-        return value
+        texts = _texts(value)
+        if plain is tuple:
+            return texts
+        if len(texts) > 1:
+            raise ConfigError(f"{name} takes one text, not {len(texts)}")
+        return texts[0]
     try:
         return plain(value)
     except ValueError:
         raise ConfigError(f"{name} must be a {'whole ' * (plain is int)}number, not {value}") from None
+
+
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+
+
+def _texts(value: str) -> tuple[str, ...]:
+    """The texts in double quotes that a value is made of, or the value to the letter."""
+    if not re.fullmatch(rf"{_QUOTED}(?:\s+{_QUOTED})*", value):
+        return (value,)
+    try:
+        return tuple(json.loads(text) for text in re.findall(_QUOTED, value))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{value}: {error.msg}") from error
+
+
+def _quoted(text: str) -> str:
+    """A text as it may be typed: in quotes where it would not be seen, or not be taken to the letter."""
+    plain = text.isprintable() and text == text.strip() and text[:1] != '"' and text.lower() not in (*_UNSET, "")
+    return text if plain else json.dumps(text, ensure_ascii=False)

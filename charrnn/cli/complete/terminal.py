@@ -1,10 +1,7 @@
 """The loop at a terminal: ask, obey or draw, and again."""
 
-import sys
-import termios
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,26 +15,11 @@ from charrnn.cli.complete import at_home, carry_out, draw
 from charrnn.cli.complete.commands import as_text, is_command, obey
 from charrnn.cli.complete.prompt import Prompt
 from charrnn.cli.complete.session import Session, Turn
+from charrnn.cli.keys import keys_unseen
 from charrnn.cli.options import describe
 from charrnn.config import SampleConfig
 from charrnn.errors import CharrnnError, ConfigError
 from charrnn.text.cache import usable_cache_folder
-
-
-@contextmanager
-def keys_unseen() -> Iterator[None]:
-    """What is typed meanwhile is kept for the prompt, and not shown in the middle of the text."""
-    try:
-        before = termios.tcgetattr(sys.stdin)
-    except (termios.error, ValueError):  # no terminal to speak of
-        yield
-        return
-    unseen = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, unseen)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 class _History(FileHistory):

@@ -170,7 +170,7 @@ class Drawing:
         record = {**drawn.__dict__, "temperature": None if self.request.beam else temperature}
         if not self.request.logprobs:
             del record["log_probabilities"]
-        elif drawn.ended == "eos":
+        elif drawn.ended in ("eos", "stop"):
             record["end_log_probability"] = _of_the_end(drawn)
         return record
 
@@ -183,7 +183,7 @@ class Drawing:
 
         standing, runs = share_of_runs(self._corpus, self._texts)  # type: ignore[arg-type]
         if self.request.as_json:
-            figures = {"runs": runs, "runs_in_corpus": standing, "share_in_corpus": standing / max(runs, 1)}
+            figures = {"runs": runs, "runs_in_corpus": standing, "share_in_corpus": standing / runs if runs else None}
             self._write(json.dumps(figures) + "\n")
         share = f"{standing / runs:.1%} of {runs:,}" if runs else "none: no text has so many characters"
         click.echo(f"runs of {RUN} characters that stand in the corpus: {share}", err=True)

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,8 @@ def _check(file: str | None, options: dict[str, Any]) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} must be a finite number, not {options[name]}")
     if options["html"] and (options["streams"] or 1) > 1:
         raise ConfigError("--html reads the text as one stream; leave --streams out")
+    if options["html"] == Path(_STDIN) and options["as_json"]:
+        raise ConfigError("--html - writes the page to the standard output; leave --json out")
     if options["top"] and options["by"] != "line":
         raise ConfigError("--top is for --by line")
     if options["show"] and (options["by"] or options["as_json"]):
@@ -179,7 +181,8 @@ def _score_file(model: Any, file: str, options: dict[str, Any]) -> None:
     if page and page.exists() and Path(file).exists() and page.samefile(file):
         raise ConfigError(f"--html {page}: this is the text itself, which the page would replace; give another name")
     with ExitStack() as stack:
-        with progress_bar("reading") as reading:
+        typed = file == _STDIN and sys.stdin.isatty()  # a bar would be drawn over it
+        with nullcontext(lambda *_: None) if typed else progress_bar("reading") as reading:
             text = stack.enter_context(open_text(
                 file, model.config, model.vocabulary, encoding=options["encoding"], errors=options["errors"],
                 progress=reading,
@@ -204,6 +207,10 @@ def _report(model: Any, text: Any, options: dict[str, Any]) -> None:
     facts = figures.facts_of(model, text, nats, streams, precision, options)
     if options["html"]:
         html.write(options["html"], model, text, facts, precision)
+    if options["html"] == Path(_STDIN):
+        click.echo(figures.one_line(facts), err=True)
+        return
+    if options["html"]:
         click.echo(f"{options['html']}: the text coloured by surprise", err=True)
     if nats is None:
         figures.echo(facts, options["as_json"])

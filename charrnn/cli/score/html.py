@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
 from charrnn.cli.glyphs import END, NEWLINE, bar, glyph, named
 from charrnn.cli.options import describe
 from charrnn.cli.progress import progress_bar
@@ -89,12 +91,15 @@ def check_size(text: ReadyText) -> None:
 
 
 def write(path: Path, model: Any, text: ReadyText, facts: dict[str, Any], precision: str) -> None:
-    """Write the page; a character's surprise is that of one stream read in `precision`.
+    """Write the page; a path of - is the standard output. A character's surprise is that of one stream in `precision`.
 
     Raises ConfigError when the file cannot be written.
     """
     try:
-        with path.open("w", encoding="utf-8", errors="replace") as file, progress_bar("writing the page") as progress:
+        with (
+            click.open_file(str(path), "w", encoding="utf-8", errors="replace") as file,
+            progress_bar("writing the page") as progress,
+        ):
             characters = guesses_of(model.network, model.vocabulary, text, _GUESSES, precision)
             file.writelines(page(text.name, describe(model), facts, _counted(characters, len(text), progress)))
     except OSError as error:
