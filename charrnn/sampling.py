@@ -82,7 +82,7 @@ class Sampler:
         if n > width:
             raise ConfigError(f"--beam {width} finds at most {width} texts, not --n {n}")
         config, _ = sample_config({"temperature": 0.0, **options})
-        useless = {"temperature", "top_k", "top_p", "min_p", "repeat_penalty", "stop"}
+        useless = {"temperature", "top_k", "top_p", "min_p", "repeat_penalty"}
         for option in dataclasses.fields(SampleConfig):
             if option.name in useless and options.get(option.name) not in (None, option.default):
                 flag = option.metadata["flag"] or "--" + option.name.replace("_", "-")
@@ -92,7 +92,7 @@ class Sampler:
         found = beam.search(
             self.prepared, ids, filters, width=width, length=config.length, precision=self.precision
         ) if config.length else []  # fmt: skip
-        best = [self._sample(_as_piece(row, one), prompt, (), None) for row, one in enumerate(found[:n])]
+        best = [self._sample(_as_piece(row, one), prompt, config.stop, None) for row, one in enumerate(found[:n])]
         return best or [self._sample(Piece(0, ids[:0], np.zeros(0), "length"), prompt, (), None)][:n]
 
     def _pieces(
@@ -243,8 +243,7 @@ def _permitted(config: SampleConfig, vocabulary: Vocabulary) -> np.ndarray:
 
 
 def _as_piece(row: int, found: beam.Found) -> Piece:
-    ended = "eos" if found.ids[-1:].tolist() == [EOS] else "length"
-    return Piece(row, found.ids, found.log_probabilities, ended)
+    return Piece(row, found.ids, found.log_probabilities, found.ended)
 
 
 def _beginning_of(stops: Sequence[str], text: str) -> int:

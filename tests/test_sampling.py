@@ -173,9 +173,11 @@ def test_a_beam_finds_likely_texts(model: Model) -> None:
     greedy = model.sample("ab", temperature=0, length=20, ignore_eos=True)[0]
     assert model.beam("ab", width=1, length=20, ignore_eos=True)[0].text == greedy.text
     assert model.beam("ab", width=1, length=0)[0].text == ""
+    stop = greedy.text[3:5]
+    (stopped,) = model.beam("ab", width=1, length=20, ignore_eos=True, stop=stop)
+    assert (stopped.text, stopped.ended) == (greedy.text[: greedy.text.index(stop)], "stop")
     for options, message in [
         ({"top_k": 3}, "leave --top-k out"),
-        ({"stop": ("a",)}, "--stop"),
         ({"n": 9}, "at most 8"),
     ]:
         with pytest.raises(ConfigError, match=message):

@@ -53,6 +53,15 @@ def columns(text: str) -> int:
     return cell_len(text)
 
 
+def column_after(text: str, width: int) -> int:
+    """In which column the cursor stands after a text that is wrapped at a width."""
+    column = 0
+    for character in text:
+        taken = columns(character)
+        column = taken if column + taken > width else column + taken
+    return column
+
+
 def fitted(text: str, width: int) -> str:
     """A text in exactly so many columns: cut, or padded with spaces."""
     from rich.cells import set_cell_size

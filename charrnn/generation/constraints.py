@@ -173,6 +173,9 @@ class Stop(Filter):
     def ends(self, memory: Memory) -> Array | None:
         return jnp.asarray(self.accepting)[memory]
 
+    def ending(self, memory: Memory) -> Array | None:
+        return jnp.asarray(self.accepting)[jnp.asarray(self.following)[memory]]
+
 
 def _is(id: int, logits: Array) -> Array:
     return (jnp.arange(logits.shape[-1]) == id)[None]

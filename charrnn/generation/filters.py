@@ -44,6 +44,10 @@ class Filter(ABC):
         """Which texts end here, `[B]` bool; None for a filter that ends none."""
         return None
 
+    def ending(self, memory: Memory) -> Array | None:
+        """With which ids texts would end, `[B, V]` bool; None for a filter that ends none."""
+        return None
+
 
 FilterClass = TypeVar("FilterClass", bound=type)
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from charrnn.cli.glyphs import columns, ending, fitted, fitting, glyph, named, percent, visible
+from charrnn.cli.glyphs import column_after, columns, ending, fitted, fitting, glyph, named, percent, visible
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,14 @@ from charrnn.cli.glyphs import columns, ending, fitted, fitting, glyph, named, p
 )  # fmt: skip
 def test_signs(character: str, sign: str) -> None:
     assert glyph(character) == sign
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [("", 0), ("abc", 3), ("abcde", 5), ("abcdef", 1), ("ab日本", 2), ("abc日", 5), ("e\u0301" * 6, 1)],
+)
+def test_the_column_after_a_text_that_is_wrapped(text: str, column: int) -> None:
+    assert column_after(text, 5) == column
 
 
 def test_nothing_that_is_shown_is_a_control_character() -> None:

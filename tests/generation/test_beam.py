@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from charrnn.generation.beam import Found, search
-from charrnn.generation.constraints import MinLength
+from charrnn.generation.constraints import MinLength, Stop
 from charrnn.generation.filters import Forbid
+from charrnn.text.automaton import strings
 from charrnn.text.vocabulary import EOS
 
 V, LENGTH = 4, 4
@@ -19,12 +20,16 @@ def random_logits(size: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 1.5, (size + 1, size))
 
 
-def every_text(logits: np.ndarray, prompt: np.ndarray) -> list[tuple[float, list[int]]]:
+def ends_with(ids: tuple[int, ...], stop: tuple[int, ...]) -> bool:
+    return bool(stop) and ids[-len(stop) :] == stop
+
+
+def every_text(logits: np.ndarray, prompt: np.ndarray, stop: tuple[int, ...] = ()) -> list[tuple[float, list[int]]]:
     """All texts with their mean log-probability, the best first."""
     logs = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
     found = []
     for ids in itertools.chain(*(itertools.product(range(V), repeat=n) for n in range(1, LENGTH + 1))):
-        ends = [place for place, id in enumerate(ids) if id == EOS]
+        ends = [place for place, id in enumerate(ids) if id == EOS or ends_with(ids[: place + 1], stop)]
         if ends[:1] != [len(ids) - 1] and (ends or len(ids) < LENGTH):
             continue
         before = [int(prompt[-1]) if len(prompt) else V, *ids[:-1]]
@@ -32,12 +37,18 @@ def every_text(logits: np.ndarray, prompt: np.ndarray) -> list[tuple[float, list
     return sorted(found, reverse=True)
 
 
+@pytest.mark.parametrize("stop", [(), (2, 3), (1,)], ids=str)
 @pytest.mark.parametrize("prompt", [PROMPT, PROMPT[:0]], ids=["prompt", "no prompt"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_width_of_all_texts_is_exhaustive(chain, seed: int, prompt: np.ndarray) -> None:
+def test_a_width_of_all_texts_is_exhaustive(chain, seed: int, prompt: np.ndarray, stop: tuple[int, ...]) -> None:
     logits = random_logits(V, seed)
-    expected = every_text(logits, prompt)
-    found = search(chain(logits), prompt, (), width=V**LENGTH, length=LENGTH)
+    expected = every_text(logits, prompt, stop)
+    automaton = strings([np.array(stop)], V)
+    filters = (Stop(automaton.following, automaton.accepting),) if stop else ()
+    found = search(chain(logits), prompt, filters, width=V**LENGTH, length=LENGTH)
+    for one in found:
+        last = "eos" if one.ids[-1] == EOS else "stop" if ends_with(tuple(one.ids.tolist()), stop) else "length"
+        assert one.ended == last
     assert {tuple(one.ids.tolist()) for one in found} == {tuple(ids) for _, ids in expected}
     np.testing.assert_allclose([one.score for one in found], [score for score, _ in expected], atol=1e-5)
     scores = {tuple(ids): score for score, ids in expected}

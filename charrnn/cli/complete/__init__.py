@@ -19,6 +19,7 @@ from charrnn.cli.complete.commands import (
     obey,
 )
 from charrnn.cli.complete.session import LENGTH, Session, Turn
+from charrnn.cli.glyphs import column_after
 from charrnn.cli.options import (
     checkpoints_option,
     config_options,
@@ -105,15 +106,18 @@ def at_home(name: str) -> str:
         raise ConfigError(f"{name}: there is no such user") from error
 
 
-def draw(model: Any, session: Session, turn: Turn, beginning: Any = None) -> tuple[Turn, float]:
+def draw(model: Any, session: Session, turn: Turn, beginning: Any = None, begun: str = "") -> tuple[Turn, float]:
     """Write what was typed and the continuation, piece by piece; Ctrl-C stops the text only.
 
-    beginning: what the model has read of the text. Returns the turn with what was drawn, and the characters a
-    second. Raises ConfigError, before anything is written, where the settings leave nothing to draw.
+    beginning: what the model has read of the text. begun: the line above the cursor, where the text is to go on in
+    it. Returns the turn with what was drawn, and the characters a second. Raises ConfigError, before anything is
+    written, where the settings leave nothing to draw.
     """
     warn_of_unknown(model, turn.typed)
     stream = model.stream(session.text + turn.typed, row=turn.row, after=beginning, **session.settings)
     terminal = sys.stdout.isatty()
+    if terminal and begun and not model.unknown(turn.typed):
+        click.echo(_back_to_the_end_of(shown(begun, True)), nl=False)
     click.echo(click.style(shown(turn.typed, terminal), bold=terminal) if turn.typed else "", nl=False)
     drawn, interrupted, pace = "", False, [(0, time.perf_counter())]
     try:
@@ -128,6 +132,13 @@ def draw(model: Any, session: Session, turn: Turn, beginning: Any = None) -> tup
         interrupted = True
     click.echo()
     return Turn(turn.typed, drawn, not interrupted and stream.ended == "eos", turn.row), _speed(pace)
+
+
+def _back_to_the_end_of(line: str) -> str:
+    """What moves a terminal's cursor from below a line to its end; nothing where that is the edge, or not known."""
+    width = shutil.get_terminal_size().columns
+    column = column_after(line, width)
+    return "" if "\t" in line or column == width else f"\x1b[A\x1b[{column}C"
 
 
 def _speed(pace: list[tuple[int, float]]) -> float:

@@ -46,6 +46,7 @@ class Terminal:
         self.model, self.checkpoints, self.session = model, checkpoints, session
         self.speed, self._saved = 0.0, set[Path]()
         self._beginning: Any = None
+        self._begun = False
         self._history = history or _History(str(usable_cache_folder() / "history"))
         self._input, self._output = input, output
         self._prompt = self._make_prompt()
@@ -96,6 +97,7 @@ class Terminal:
         if not is_command(line):
             self._draw(self.session, Turn(as_text(line), row=self.session.next_row))
             return True
+        self._begun = False  # what a command says stands between the text and what comes
         outcome = obey(line, self.session)
         self.session = outcome.session
         if outcome.deed == "leave":
@@ -141,9 +143,12 @@ class Terminal:
     def _draw(self, before: Session, turn: Turn) -> None:
         try:
             self._beginning = self.model.read(before.text + turn.typed, self._beginning)  # the new part of it alone
-            turn, self.speed = draw(self.model, before, turn, self._beginning)
+            begun = before.text.rpartition("\n")[2] if self._begun else ""
+            turn, self.speed = draw(self.model, before, turn, self._beginning, begun)
+            self._begun = not turn.ended
         except CharrnnError as error:  # settings that this model or this text cannot do; the session goes on
             click.echo(str(error), err=True)
+            self._begun = False
             return
         turns = (*before.turns, turn)
         self.session = self.session.with_turns(turns)
