@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from charrnn.cli.stop import raise_lost_interrupt
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -50,7 +52,8 @@ class Working:
         self.clear("")
 
     def reach(self, done: int, total: int) -> None:
-        """So much is done of so much."""
+        """So much is done of so much. Raises an interrupt that was lost."""
+        raise_lost_interrupt()
         self._bar.update(self._task, completed=done, total=total)
 
     def expect(self, total: int) -> None:
@@ -58,7 +61,8 @@ class Working:
         self._total = total
 
     def advance(self, by: int = 1) -> None:
-        """So much more is done."""
+        """So much more is done. Raises an interrupt that was lost."""
+        raise_lost_interrupt()
         self._bar.update(self._task, advance=by, total=self._total)
 
     def clear(self, text: str) -> None:

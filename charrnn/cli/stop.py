@@ -22,16 +22,24 @@ class Stopped(BaseException):
 
 _ASKED_BY = {KeyboardInterrupt: signal.SIGINT, Stopped: signal.SIGTERM}
 _AGAIN_SECONDS = 0.01
+_raised: list[type[BaseException]] = []
+"""What signals raised since `forget_interrupts`, heard or not."""
 
 
 def hear_interrupts() -> None:
     """Let Ctrl-C raise KeyboardInterrupt, and never be lost.
 
     Python drops what a signal raises inside a callback of its own, such as JAX's at each garbage collection (one
-    Ctrl-C in four, while text is drawn). The signal is then sent once more.
+    Ctrl-C in four, while text is drawn). The signal is then sent once more. What JAX's own C++ swallows (one in
+    forty) is raised again by `raise_lost_interrupt`.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `__main__` has left it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
+
+        def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+            _raised.append(KeyboardInterrupt)
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, interrupt)
     usual = sys.unraisablehook
 
     def hear(dropped: "sys.UnraisableHookArgs") -> None:
@@ -49,9 +57,21 @@ def stop_when_terminated() -> None:
     """Let SIGTERM raise Stopped, so that what is under way tidies up."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
+        _raised.append(Stopped)
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def raise_lost_interrupt() -> None:
+    """Raise what a signal raised and nobody heard; whoever works calls this now and then."""
+    if _raised and threading.current_thread() is threading.main_thread():
+        raise _raised.pop()
+
+
+def forget_interrupts() -> None:
+    """What was raised so far was heard."""
+    _raised.clear()
 
 
 class StopRequest:

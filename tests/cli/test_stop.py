@@ -1,5 +1,6 @@
 """Requests to stop: what is raised, what is only noted, and talk that nobody hears any more."""
 
+import contextlib
 import io
 import os
 import signal
@@ -9,8 +10,17 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
-from charrnn.cli.stop import Stopped, StopRequest, Talk, hear_interrupts, stop_when_terminated
+from charrnn.cli.progress import Working
+from charrnn.cli.stop import (
+    Stopped,
+    StopRequest,
+    Talk,
+    forget_interrupts,
+    hear_interrupts,
+    stop_when_terminated,
+)
 
 
 @pytest.fixture
@@ -52,11 +62,20 @@ def test_it_is_raised_where_there_is_nothing_to_save() -> None:
     assert stop.code == 143
 
 
-def test_what_a_callback_drops_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # it is put back
-    terminate = signal.getsignal(signal.SIGTERM)
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Signals raise as in the program; what was before is put back."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hear_interrupts()
     stop_when_terminated()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    forget_interrupts()
+
+
+def test_what_a_callback_drops_is_raised_again(heard: None) -> None:
     for number, raised in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)):
         with pytest.raises(raised):
             gone = Gone()
@@ -64,7 +83,25 @@ def test_what_a_callback_drops_is_raised_again(monkeypatch: pytest.MonkeyPatch) 
             del gone
             assert watched() is None
             time.sleep(5)
-    signal.signal(signal.SIGTERM, terminate)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)], ids=str)
+def test_what_was_swallowed_is_raised_by_whoever_works_next(
+    heard: None, number: signal.Signals, raised: type[BaseException]
+) -> None:
+    def swallow() -> None:
+        with contextlib.suppress(raised):
+            os.kill(os.getpid(), number)
+
+    with Working("drawing", Console(file=io.StringIO())) as bar:
+        bar.advance()
+        swallow()
+        with pytest.raises(raised):
+            bar.advance()
+        bar.advance()  # once is enough
+        swallow()
+        forget_interrupts()
+        bar.reach(1, 2)
 
 
 class Gone(io.StringIO):

@@ -29,6 +29,7 @@ from charrnn.cli.options import (
     shown,
     warn_of_unknown,
 )
+from charrnn.cli.stop import raise_lost_interrupt
 from charrnn.config import SampleConfig, from_options
 from charrnn.errors import CharrnnError, ConfigError
 
@@ -125,6 +126,7 @@ def draw(model: Any, session: Session, turn: Turn, beginning: Any = None, begun:
             click.echo(shown(piece, terminal), nl=False)
             sys.stdout.flush()
             drawn += piece
+            raise_lost_interrupt()
             pace.append((len(drawn), time.perf_counter()))
     except KeyboardInterrupt:
         if not sys.stdin.isatty():

@@ -17,6 +17,7 @@ from charrnn.cli.complete.prompt import Prompt
 from charrnn.cli.complete.session import Session, Turn
 from charrnn.cli.keys import keys_unseen
 from charrnn.cli.options import describe
+from charrnn.cli.stop import forget_interrupts
 from charrnn.config import SampleConfig
 from charrnn.errors import CharrnnError, ConfigError
 from charrnn.text.cache import usable_cache_folder
@@ -81,6 +82,7 @@ class Terminal:
         click.echo(f"{describe(self.model)}\n/help lists keys and commands, Ctrl-D leaves", err=True)
         try:
             while True:
+                forget_interrupts()
                 with suppress(KeyboardInterrupt):  # Ctrl-C clears the line, or stops what is being done
                     try:
                         line = self._prompt.ask(self.session.text)
