@@ -15,7 +15,7 @@ from charrnn.generation.prepared import prepare
 from charrnn.nn.network import Network
 from charrnn.parts import part_of
 from charrnn.reader import Reader
-from charrnn.sampling import Sample, Sampler, Stream, decode_precision
+from charrnn.sampling import Progress, Sample, Sampler, Stream, decode_precision
 from charrnn.scoring.figures import Score
 from charrnn.scoring.protocols import score_ids
 from charrnn.text.selection import Part
@@ -64,17 +64,24 @@ class Model:
         """
         return list(self.samples(prompt, n, stop, **options))
 
-    def samples(self, prompt: str = "", n: int = 1, stop: Stops = None, **options: Any) -> Iterator[Sample]:
-        """The same one by one, in constant memory for any `n`."""
-        return self.sampler.samples(prompt, n, {**options, "stop": stop})
+    def samples(
+        self, prompt: str = "", n: int = 1, stop: Stops = None, after: Beginning | None = None, **options: Any
+    ) -> Iterator[Sample]:
+        """The same one by one, in constant memory for any `n`. after: as in `stream`."""
+        return self.sampler.samples(prompt, n, {**options, "stop": stop}, after=after)
 
-    def beam(self, prompt: str = "", width: int = 8, n: int = 1, **options: Any) -> list[Sample]:
+    def beam(
+        self, prompt: str = "", width: int = 8, n: int = 1, after: Beginning | None = None, **options: Any
+    ) -> list[Sample]:
         """The `n` continuations of the highest mean log-probability that a beam search of that width finds."""
-        return self.sampler.beam(prompt, width, n, options)
+        return self.sampler.beam(prompt, width, n, options, after)
 
-    def read(self, prompt: str, after: Beginning | None = None) -> Beginning:
-        """Read a prompt, for `stream` to go on from. What the prompt begins with may have been read before: `after`."""
-        return self.sampler.read(prompt, after)
+    def read(self, prompt: str, after: Beginning | None = None, progress: Progress | None = None) -> Beginning:
+        """Read a prompt, for `stream` and the others to go on from.
+
+        What the prompt begins with may have been read before: `after`. `progress(done, total)` is called now and then.
+        """
+        return self.sampler.read(prompt, after, progress)
 
     def stream(
         self, prompt: str = "", stop: Stops = None, row: int = 0, after: Beginning | None = None, **options: Any

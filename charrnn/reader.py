@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -60,15 +61,18 @@ class Reader:
         """The surprise of the whole text."""
         return self.marks[-1].nats
 
-    def follow(self, text: str) -> "Reader":
-        """The reader of another text. Only what lies past a beginning that was read before is read."""
+    def follow(self, text: str, progress: Callable[[int, int], None] | None = None) -> "Reader":
+        """The reader of another text. Only what lies past a beginning that was read before is read.
+
+        `progress(done, total)` is called now and then.
+        """
         kept = self.marks
         while not text.startswith(kept[-1].text):
             kept = kept[:-1]
         last = kept[-1]
         if last.text != text:
             ids = self.vocabulary.encode(text[len(last.text) :])
-            place, nats = ahead.read(self.prepared, last.place, ids, self.precision)
+            place, nats = ahead.read(self.prepared, last.place, ids, self.precision, progress)
             kept = (*kept, _Mark(text, place, last.nats + float(nats.sum(dtype=np.float64))))
         if len(kept) > _MARKS:  # the empty text stays, or there would be nothing to go back to
             kept = (kept[0], *kept[-_MARKS // 2 :])

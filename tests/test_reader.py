@@ -25,12 +25,18 @@ def test_following_is_reading_afresh(letters: Model) -> None:
 def test_only_what_is_new_is_read(letters: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     read, sizes = ahead.read, []
     monkeypatch.setattr(
-        ahead, "read", lambda p, place, ids, precision: sizes.append(len(ids)) or read(p, place, ids, precision)
+        ahead, "read", lambda p, place, ids, *rest: sizes.append(len(ids)) or read(p, place, ids, *rest)
     )
     reader = letters.reader()
     for text in ("abcdef", "abcdef a", "abcdef a", "abcdef", "abcdef b"):
         reader = reader.follow(text)
     assert sizes == [6, 2, 2]
+
+
+def test_it_tells_how_far_it_has_read(letters: Model) -> None:
+    told: list[tuple[int, int]] = []
+    letters.reader().follow("ab" * 300, lambda done, total: told.append((done, total)))
+    assert told == [(256, 600), (512, 600), (600, 600)]
 
 
 def test_marks_stay_few_and_the_beginning_stays(letters: Model) -> None:

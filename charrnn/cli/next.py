@@ -9,6 +9,7 @@ import click
 
 from charrnn.cli.glyphs import bar, columns, fitted, glyph, named
 from charrnn.cli.options import checkpoints_option, load_model, read_prompt, warn_of_unknown
+from charrnn.cli.progress import progress_bar
 from charrnn.config import SampleConfig, from_options
 from charrnn.errors import ConfigError
 
@@ -50,7 +51,9 @@ def next_(
     warn_of_unknown(model, prompt)
     if run is None and prompt in [one.name for one in list_runs(checkpoints)]:
         click.echo(f"note: {prompt!r} is the text here; for the run of that name give --run {prompt}", err=True)
-    guesses = model.reader().follow(prompt).characters(top, temperature)
+    with progress_bar("reading") as progress:
+        reader = model.reader().follow(prompt, progress)
+    guesses = reader.characters(top, temperature)
     if as_json:
         for guess in guesses:
             facts = {"character": guess.text, "probability": guess.probability, "end": guess.ends}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from charrnn.generation.decode import Rows, read, start
+from charrnn.generation.decode import Beginning, Rows, read, start
 from charrnn.generation.filters import Filter, Memory
 from charrnn.generation.prepared import Prepared
 from charrnn.nn.arrays import Array
@@ -57,13 +57,14 @@ def search(
     width: int,
     length: int,
     precision: str = "float32",
+    after: Beginning | None = None,
 ) -> list[Found]:
     """The best continuations of at most `length` characters, at most `width`, the best first.
 
     `filters` say what may follow and where texts stop; scores are the model's own log-probabilities. A continuation
-    ends with EOS, with a stop or at the length.
+    ends with EOS, with a stop or at the length. after: what was read before of what the prompt begins with.
     """
-    beginning = start(prepared, read(prepared, prompt_ids, precision), filters)
+    beginning = start(prepared, read(prepared, prompt_ids, precision, after), filters)
     rows = jax.tree.map(lambda leaf: jnp.repeat(leaf, width, 0), beginning)
     totals = jnp.full(width, -jnp.inf).at[0].set(0.0)  # the beams start as one
     history: list[_Step] = []

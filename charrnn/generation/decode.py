@@ -5,7 +5,7 @@ same text alone, in a batch, streamed or not, and whatever the chunks' sizes. Th
 depend on what is drawn beside them: see `prepared.plan_for`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -143,10 +143,17 @@ def queue_of(seed: int, first: int, limit: int, length: int, stride: int = 1) ->
     return Queue(*numbers)
 
 
-def read(prepared: Prepared, prompt_ids: np.ndarray, precision: str, after: Beginning | None = None) -> Beginning:
+def read(
+    prepared: Prepared,
+    prompt_ids: np.ndarray,
+    precision: str,
+    after: Beginning | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Beginning:
     """Read all but the last of a prompt's ids `[P]`, once for all texts; an empty one is the start of a document.
 
-    What the prompt begins with may have been read before: then it is the rest alone that takes time.
+    What the prompt begins with may have been read before: then it is the rest alone that takes time. `progress` is
+    told how many ids were read, and of how many.
     """
     prompt, rows = np.asarray(prompt_ids, np.int32), rows_of_one()
     if after is None or not np.array_equal(prompt[: len(after.ids)], after.ids):
@@ -159,6 +166,9 @@ def read(prepared: Prepared, prompt_ids: np.ndarray, precision: str, after: Begi
         window = ids[begin : begin + _PROMPT_WINDOW]
         padded = np.pad(window, (0, _PROMPT_WINDOW - len(window)))
         carry = _read_window(prepared, padded, np.int32(len(window)), carry, precision)
+        if progress is not None:
+            jax.block_until_ready(carry)
+            progress(begin + len(window), len(prompt))
     return Beginning(prompt, jax.tree.map(lambda part: np.asarray(part)[:1], carry))
 
 

@@ -1,5 +1,6 @@
 """What may come next after a text: a place in it that moves as the text grows, and a look ahead."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -57,14 +58,25 @@ def _log_softmax(logits: Array) -> Array:
     return logits - jnp.broadcast_to(log_sum_exp(logits)[..., None], logits.shape)
 
 
-def read(prepared: Prepared, place: Place, ids: np.ndarray, precision: str) -> tuple[Place, np.ndarray]:
-    """The place after the ids `[N]`, and how surprising each was, `[N]` float32 nats."""
+def read(
+    prepared: Prepared,
+    place: Place,
+    ids: np.ndarray,
+    precision: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Place, np.ndarray]:
+    """The place after the ids `[N]`, and how surprising each was, `[N]` float32 nats.
+
+    `progress` is told how many ids were read, and of how many.
+    """
     nats = []
     for begin in range(0, len(ids), _WINDOW):
         window = np.asarray(ids[begin : begin + _WINDOW], np.int32)
         padded = np.pad(window, (0, _WINDOW - len(window)))
         place, surprise = _read_window(prepared, place, padded, np.int32(len(window)), precision)
         nats.append(np.asarray(surprise)[: len(window)])
+        if progress is not None:
+            progress(begin + len(window), len(ids))
     return place, np.concatenate(nats or [np.zeros(0, np.float32)])
 
 

@@ -64,7 +64,9 @@ def state_by_steps(network: Network, prompt: np.ndarray) -> Any:
 def test_a_prompt_leaves_the_state_of_the_loop(lstm: Prepared, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_PROMPT_WINDOW", 256)
     prompt = np.random.default_rng(length).integers(2, V, length)
-    row = start(lstm, decode.read(lstm, prompt, "float32"), ())
+    told: list[tuple[int, int]] = []
+    row = start(lstm, decode.read(lstm, prompt, "float32", progress=lambda *done: told.append(done)), ())
+    assert told == [(min(end, length), length) for end in range(256, length + 256, 256)]
     expected = state_by_steps(lstm.network, prompt)
     for part, wanted in zip(jax.tree.leaves(row.carry), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(part, wanted, atol=1e-5)

@@ -16,7 +16,7 @@ from charrnn.cli.options import (
 )
 from charrnn.cli.output import is_file, output_to
 from charrnn.cli.progress import Working
-from charrnn.cli.sample.drawing import Drawing, Request
+from charrnn.cli.sample.drawing import Drawing, Request, read
 from charrnn.config import WIDEST_BEAM, SampleConfig, from_options
 from charrnn.errors import ConfigError
 
@@ -94,6 +94,7 @@ def sample(
     out = None if out == Path("-") else out
     seen = out is None and not is_file(sys.stdout)  # what is piped may end on the same terminal
     with output_to(out) as output:
+        beginning = read(model, request)
         with Working("searching" if beam else "drawing") as bar:
 
             def write(text: str) -> None:
@@ -101,7 +102,7 @@ def sample(
                     bar.clear(text)
                 output(text)
 
-            drawing = Drawing(model, request, write, bar, terminal=out is None and sys.stdout.isatty())
+            drawing = Drawing(model, request, beginning, write, bar, terminal=out is None and sys.stdout.isatty())
             drawing.run()
         drawing.talk()
 

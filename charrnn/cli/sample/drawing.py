@@ -19,6 +19,9 @@ _FEW = 1000
 _FEW_DOCUMENTS = 1_000_000
 """And where the corpus has no more documents: each text is looked up among them all."""
 
+_LONG_PROMPT = 10_000
+"""Characters that take the model a moment to read."""
+
 _TRIES = 10
 """With --unique or --novel, at most so many texts are drawn for one that is wanted (and 100 more)."""
 
@@ -54,11 +57,28 @@ class Request:
         return each * len(self.blocks)
 
 
-class Drawing:
-    """The texts drawn for a request so far; `write` puts them out, and the bar moves meanwhile."""
+def read(model: Any, request: Request) -> Any:
+    """The prompt as the model has read it, seen as a bar where it is long.
 
-    def __init__(self, model: Any, request: Request, write: Callable[[str], None], bar: Working, terminal: bool):
-        self.model, self.request, self._write, self._bar, self._terminal = model, request, write, bar, terminal
+    Raises ConfigError where some options leave nothing to draw, before a long prompt is read or a block written.
+    """
+    for settings in request.blocks if len(request.blocks) > 1 or len(request.prompt) > _LONG_PROMPT else ():
+        model.stream(request.prompt, **settings)
+    with Working("reading") as bar:
+        return model.read(request.prompt, progress=bar.reach)
+
+
+class Drawing:
+    """The texts drawn for a request so far; `write` puts them out, and the bar moves meanwhile.
+
+    beginning: the prompt, as the model has read it.
+    """
+
+    def __init__(
+        self, model: Any, request: Request, beginning: Any, write: Callable[[str], None], bar: Working, terminal: bool
+    ):
+        self.model, self.request, self._beginning = model, request, beginning
+        self._write, self._bar, self._terminal = write, bar, terminal
         self._echo = "" if request.no_echo else request.prompt
         self._lines = model.config.data.documents == "line"
         told = request.novel or request.logprobs or request.as_json
@@ -71,8 +91,6 @@ class Drawing:
     def run(self) -> None:
         """Draw and write every block."""
         blocks = self.request.blocks
-        for settings in blocks if len(blocks) > 1 else ():
-            self.model.stream(self.request.prompt, **settings)  # refused before the first one is written
         for number, settings in enumerate(blocks):
             if len(blocks) > 1 and not self.request.as_json:
                 self._write(f"{chr(10) * bool(number)}--- temperature {settings['temperature']:g} ---\n")
@@ -105,7 +123,7 @@ class Drawing:
                 self._write(f"{between}{shown(self._echo + drawn.text, self._terminal)}\n")
 
     def _stream(self, settings: dict[str, Any]) -> None:
-        stream, last, parts = self.model.stream(self.request.prompt, **settings), "", list[str]()
+        stream, last, parts = self.model.stream(self.request.prompt, after=self._beginning, **settings), "", list[str]()
         try:
             first = next(stream, "")  # reading a long prompt takes its time, and the bar wants a line of its own
             for piece in chain([self._echo, first], stream):
@@ -126,14 +144,14 @@ class Drawing:
         """The texts that are kept, `n` of them unless too many are dropped."""
         request = self.request
         if request.beam:
-            found = self.model.beam(request.prompt, request.beam, request.n, **settings)
+            found = self.model.beam(request.prompt, request.beam, request.n, self._beginning, **settings)
             yield from found
             if len(found) < request.n:
                 self._warn(f"only {len(found)} of {request.n} texts: there are no others")
         elif request.unique or request.novel:
             yield from self._kept(settings)
         else:
-            yield from self.model.samples(request.prompt, request.n, **settings)
+            yield from self.model.samples(request.prompt, request.n, after=self._beginning, **settings)
 
     def _kept(self, settings: dict[str, Any]) -> Iterator[Any]:
         """Texts that are no repeats and stand nowhere in the corpus, whichever was asked for."""
@@ -153,11 +171,12 @@ class Drawing:
     def _candidates(self, settings: dict[str, Any]) -> Iterator[Any]:
         """Texts to choose from: as many as are wanted, and only where those do not do more, drawn many at a time."""
         prompt, wanted, seed = self.request.prompt, self.request.n, None
-        for drawn in self.model.samples(prompt, wanted, **settings):
+        for drawn in self.model.samples(prompt, wanted, after=self._beginning, **settings):
             seed = drawn.seed
             yield drawn
         more = (_TRIES - 1) * wanted + 100
-        yield from self.model.sampler.samples(prompt, more, {**settings, "seed": seed}, first=wanted)
+        options = {**settings, "seed": seed}
+        yield from self.model.sampler.samples(prompt, more, options, first=wanted, after=self._beginning)
 
     def _is_known(self, text: str) -> bool:
         if not self.request.novel:
