@@ -30,7 +30,7 @@ def hear_interrupts() -> None:
     """Let Ctrl-C raise KeyboardInterrupt, and never be lost.
 
     Python drops what a signal raises inside a callback of its own, such as JAX's at each garbage collection (one
-    Ctrl-C in four, while text is drawn). The signal is then sent once more. What JAX's own C++ swallows (one in
+    Ctrl-C in four, while text is drawn). The signal is then sent once more. What is lost on the way through JAX (one in
     forty) is raised again by `raise_lost_interrupt`.
     """
     if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
