@@ -7,6 +7,7 @@ arguments, so every option has one name, one default and one check.
 import dataclasses
 import json
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -272,6 +273,7 @@ def _check_model(config: ModelConfig) -> None:
 
 _LONGEST_REMEMBERED = 1_000_000
 _LONGEST_LEAST = 100_000
+TOO_DEEP = "--regex: the pattern's parentheses are nested too deeply"
 
 
 def _check_sample(config: SampleConfig) -> None:
@@ -296,8 +298,12 @@ def _check_sample(config: SampleConfig) -> None:
 
 def _check_pattern(regex: str) -> None:
     try:
-        re.compile(regex)
-    except re.error as error:
+        # What Python may read otherwise one day it warns of, in lines that are not for people.
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            re.compile(regex)
+    except RecursionError:
+        raise ConfigError(TOO_DEEP) from None
+    except (re.error, OverflowError, ValueError) as error:  # a number that is too large, flags that exclude each other
         raise ConfigError(f"--regex: {regex!r} is not a regular expression ({error})") from error
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import re
+import warnings
 from typing import Any
 
 import pytest
@@ -84,7 +86,7 @@ def consistent(config: Any) -> Any:
             idle["repeat_window"] = 64
         if config.regex is not None:
             idle["length"] = min(config.length, 100_000)
-            config = dataclasses.replace(config, length=idle["length"])
+            config = dataclasses.replace(config, length=idle["length"], regex=re.escape(config.regex))
         idle |= {"min_length": min(config.min_length, config.length), "allow": config.allow or None}
         if config.length > 1_000_000:
             idle["no_repeat"] = 0
@@ -161,6 +163,31 @@ def test_what_the_bounds_allow_is_valid(data: st.DataObject, config_class: type)
     assert from_options(config_class, dataclasses.asdict(config)) == from_options(
         config_class, {**dataclasses.asdict(config), "of_another_room": 1}
     )
+
+
+@given(st.text() | st.text("ab(?P<>:i)[^-]{1,}|*+.$\\"))
+def test_any_text_is_a_pattern_or_refused(regex: str) -> None:
+    try:
+        validate(SampleConfig(regex=regex))
+    except ConfigError as error:
+        assert str(error).startswith("--regex: ") and "\n" not in str(error)
+        with warnings.catch_warnings(action="ignore"), pytest.raises((re.error, OverflowError, ValueError)):
+            re.compile(regex)
+
+
+@pytest.mark.parametrize(
+    ("regex", "why"),
+    [("(", "unterminated"), ("?", "nothing to repeat"), ("a{99999999999999999999}", "repetition number is too large"),
+     ("(?u)(?a)a", "flags are incompatible"), ("(" * 5_000 + ")" * 5_000, "nested too deeply")],
+    ids=["parenthesis", "repeat", "number", "flags", "depth"],
+)  # fmt: skip
+def test_a_wrong_pattern_is_refused(regex: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--regex: .*{why}"):
+        validate(SampleConfig(regex=regex))
+
+
+def test_what_python_may_read_otherwise_one_day_says_nothing() -> None:
+    validate(SampleConfig(regex="[[a]"))  # a warning would be an error here
 
 
 @pytest.mark.parametrize(("config_class", "field", "key"), BOUNDS, ids=name)

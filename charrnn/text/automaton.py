@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.config import TOO_DEEP
 from charrnn.errors import ConfigError
 from charrnn.text.vocabulary import FIRST_CHARACTER, Vocabulary
 
@@ -20,9 +21,10 @@ _PATIENCE = 10.0
 _NOWHERE = "\U0010ffff"
 """A character that no text has: what stands in a class that is empty."""
 
-_ESCAPE = r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)"
-_TOKEN = re.compile(rf"{_ESCAPE}|\(\?(?:<[=!]|.)|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
-_IN_CLASS = re.compile(f"{_ESCAPE}|.", re.DOTALL)
+_ESCAPE = r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|0[0-7]{0,2}|[1-3][0-7]{2}|.)"
+_REPEAT = r"\{(?:[0-9]+(?:,[0-9]*)?|,[0-9]*)\}"
+_TOKEN = re.compile(rf"{_ESCAPE}|{_REPEAT}|\(\?(?:<[=!]|.)|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+_IN_CLASS = re.compile(rf"\\[0-7]{{1,3}}|{_ESCAPE}|.", re.DOTALL)
 _LOOKING = ("(?=", "(?!", "(?<=", "(?<!", "(?#", "(?>")
 
 
@@ -135,6 +137,8 @@ def _compiled(regex: str, vocabulary: Vocabulary):  # type: ignore[no-untyped-de
     except (interegular.Unsupported, interegular.InvalidSyntax) as error:
         why = str(error) or "its syntax"
         raise ConfigError(f"--regex: {regex!r} cannot be drawn along ({why}); plain patterns can") from error
+    except RecursionError:
+        raise ConfigError(TOO_DEEP) from None
     except TimeoutError:
         raise ConfigError(
             f"--regex: {regex!r} makes too large an automaton (it was not done in {_PATIENCE:g} s); "
@@ -169,11 +173,11 @@ def _in_time(make: Callable[[], Any], seconds: float) -> Any:
 
 
 def _spelled_out(regex: str, vocabulary: Vocabulary) -> Iterator[str]:
-    r"""The pattern's tokens without what interegular lacks: anchors at the ends, `\u`, Unicode's classes."""
+    r"""The pattern's tokens without what interegular lacks: anchors at the ends, `\u`, classes, a plain `{`."""
     tokens, depth = _TOKEN.findall(regex), 0
     for before, token, after in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
-        possessive = token == "+" and before in ("*", "+", "?", "}")
-        if token.startswith(_LOOKING) or possessive:
+        possessive = token == "+" and (before in ("*", "+", "?") or (len(before) > 1 and before[0] == "{"))
+        if token.startswith(_LOOKING) or possessive or re.fullmatch(r"\\[1-9]", token):
             what = before + token if possessive else token
             raise ConfigError(f"--regex: {regex!r} cannot be drawn along ({what} is not supported); plain patterns can")
         depth += (token[0] == "(") - (token == ")")
@@ -184,6 +188,8 @@ def _spelled_out(regex: str, vocabulary: Vocabulary) -> Iterator[str]:
             yield _class_spelled_out(token, vocabulary)
         elif (members := _members(token, vocabulary)) is not None:
             yield f"[{members}]"
+        elif token in ("{", "}"):
+            yield "\\" + token
         else:
             yield token
 
@@ -196,11 +202,13 @@ def _class_spelled_out(token: str, vocabulary: Vocabulary) -> str:
 
 
 def _members(token: str, vocabulary: Vocabulary) -> str | None:
-    r"""What `\w` or `\u00e9` stands for, as it may stand in a class; None for any other token."""
-    if token[0] != "\\" or token[1] not in "wWdDsSuUx":
+    r"""What `\w`, `\u00e9` or `\351` stands for, as it may stand in a class; None for any other token."""
+    if token[0] != "\\" or token[1] not in "wWdDsSuUx01234567":
         return None
     if token[1] in "uUx":
         return _literal(chr(int(token[2:], 16)))
+    if token[1] in "01234567":
+        return _literal(chr(int(token[1:], 8)))
     return "".join(_literal(character) for character in vocabulary.characters if re.match(token, character)) or _NOWHERE
 
 

@@ -22,6 +22,7 @@ PATTERNS = [
     "", "()", "a|", "a*b", "a.b", "(?s).+", ".+", "[ab]+\\d{1,2}", "(ab|ж)*0?", "\\w+ \\w+", "\\W+", "[^\\W]+",
     "[^\\w]", "\\D*", "\\s|\\S\\S", "^ab$", "\\Aab\\Z", "^a|b$", "(?i)aé", "(?i:A)b", "[^ab]+", "a+?b", "(?:a|b){3}",
     "a{,2}", "a{2,}", "\\x41", "\\u0436", "[\\u0436é]+", "[\\]a]", "[]a]", "[^]a]", "[\\w-]+", "[-a]", "[^-a]", "[a^]",
+    "a{}", "a{b", "}+", "a{,}", "{a}", "\\060", "\\141{2}", "[\\60\\141]", "\\0",
     "[\\d\\]]+", "[\\\\]", "(?P<name>a)b", "\\.", "a\\|b", "[|]a$|b", "\\n", ".{1,2}", "a+?\\+",
 ]  # fmt: skip
 REFUSED = {
@@ -50,6 +51,11 @@ def test_a_pattern_accepts_what_python_says(regex: str) -> None:
 def test_what_no_automaton_can_do_gets_one_line(regex: str) -> None:
     with pytest.raises(ConfigError, match=REFUSED[regex]):
         pattern(regex, VOCABULARY, EVERYTHING)
+
+
+def test_a_pattern_that_is_nested_too_deeply_gets_one_line() -> None:
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        pattern("(" * 300 + "a" + ")" * 300, VOCABULARY, EVERYTHING)
 
 
 def test_a_pattern_that_makes_too_large_an_automaton_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
