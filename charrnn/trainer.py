@@ -23,7 +23,7 @@ from charrnn.text.bundled import resolve_sources
 from charrnn.text.corpus import Corpus, find_prepared, prepare
 from charrnn.text.documents import STYLES, resolve_style, written
 from charrnn.text.selection import vocabulary_of
-from charrnn.text.vocabulary import FIRST_CHARACTER, NO_CHARACTERS
+from charrnn.text.vocabulary import FIRST_CHARACTER, NO_CHARACTERS, Vocabulary
 from charrnn.training import loop
 from charrnn.training.devices import resolve_precision, use_every_core
 from charrnn.training.fine_tuning import (
@@ -114,6 +114,29 @@ def start(
         )
     check_writable(checkpoints)
     ancestor = None if init_from is None else open_ancestor(str(init_from), checkpoints)
+    task, prepared, notes = _new_task(corpus, checkpoints, ancestor, options, progress)
+    check_memory(task)
+    for folder in candidates(corpus, run, checkpoints):
+        step = unfinished_step(dataclasses.replace(task, folder=folder))
+        if step is None:
+            continue
+        if not go_on(folder.name, step):
+            break
+        folder, lock, more = locked(folder)
+        folder.write_config(dataclasses.replace(folder.config(), corpus=task.config.corpus))  # the text may have moved
+        return Job(dataclasses.replace(task, folder=folder), prepared, (*notes, *more), True, lock)
+    folder, lock = create_run(corpus, run, checkpoints, task.config, task.vocabulary)
+    return Job(dataclasses.replace(task, folder=folder), prepared, tuple(notes), False, lock)
+
+
+def _new_task(
+    corpus: tuple[str, ...],
+    checkpoints: Path,
+    ancestor: Ancestor | None,
+    options: dict[str, Any],
+    progress: Callable[[int, int], None],
+) -> tuple[Task, Corpus, list[str]]:
+    """What a new run trains, from which prepared text, and what was noticed on the way."""
     data, model, training = _configurations(options, ancestor)
     prepared, data, notes = _prepare(corpus, data, progress)
     parts = split_as(prepared, data, training.seed)
@@ -130,28 +153,19 @@ def start(
     config = RunConfig(
         _sources(corpus), prepared.fingerprint, data, model, training, _versions(), origin, parts.train.whole_documents
     )
-    network = adapted_network(ancestor, vocabulary, training.seed) if ancestor else None
+    network = None
     if ancestor:
-        new = vocabulary.size - known.size
-        joined = f"{new:,} new character{'s' * (new != 1)} joined its {known.size - FIRST_CHARACTER:,}"
-        notes += [f"starts from {ancestor.origin.run}; {joined}", *_notes_on(ancestor, config, options)]
-    task = Task.of(config, vocabulary, parts, RunFolder(checkpoints), network)
-    check_memory(task)
-    for folder in candidates(corpus, run, checkpoints):
-        step = unfinished_step(dataclasses.replace(task, folder=folder))
-        if step is None:
-            continue
-        if not go_on(folder.name, step):
-            break
-        folder, lock, more = locked(folder)
-        folder.write_config(dataclasses.replace(folder.config(), corpus=config.corpus))  # the text may have moved
-        return Job(dataclasses.replace(task, folder=folder), prepared, (*notes, *more), True, lock)
-    folder, lock = create_run(corpus, run, checkpoints, config, vocabulary)
-    return Job(dataclasses.replace(task, folder=folder), prepared, tuple(notes), False, lock)
+        network = adapted_network(ancestor, vocabulary, training.seed)
+        notes += _notes_on(ancestor, vocabulary, config, options)
+    return Task.of(config, vocabulary, parts, RunFolder(checkpoints), network), prepared, notes
 
 
-def _notes_on(ancestor: Ancestor, config: RunConfig, options: dict[str, Any]) -> Iterator[str]:
+def _notes_on(ancestor: Ancestor, vocabulary: Vocabulary, config: RunConfig, options: dict[str, Any]) -> Iterator[str]:
     """What a run has from the one that it starts from and may surprise."""
+    known = ancestor.vocabulary.size
+    new = vocabulary.size - known
+    joined = f"{new:,} new character{'s' * (new != 1)} joined its {known - FIRST_CHARACTER:,}"
+    yield f"starts from {ancestor.origin.run}; {joined}"
     style, before = config.data.documents, ancestor.config
     if options.get("documents") is None:
         what = f"each {style} is a document" if style in STYLES else f"{style!r} ends a document"
