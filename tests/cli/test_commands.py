@@ -16,6 +16,7 @@ import jax
 import pytest
 from click.testing import CliRunner, Result
 
+from charrnn.__main__ import main
 from charrnn.cli.main import cli
 
 RHYME = "the cat sat on the mat and the dog sat on the log.\n"
@@ -285,3 +286,9 @@ def test_a_changed_corpus_or_option_is_not_resumed(charrnn: Run, tmp_path: Path)
     assert (done.exit_code, "its content changed" in done.stderr) == (2, True)
     done = charrnn("train", "changing.txt", "--run", "changing", cwd=tmp_path)
     assert (done.exit_code, "--resume to go on with it" in done.stderr) == (2, True)
+
+
+def test_a_system_that_is_not_ours_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SystemExit, match="on Windows it runs in WSL"):
+        main()
