@@ -191,6 +191,7 @@ class LiveDisplay(Display):
         self.held_out: list[float] = []
         self.sample: Sampled | None = None
         self.saved = ""
+        self.working = True
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
 
     def __enter__(self) -> "LiveDisplay":
@@ -201,6 +202,7 @@ class LiveDisplay(Display):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.working = False
         self._live.__exit__(kind, error, at)
 
     def show(self, event: Any) -> None:
@@ -224,7 +226,7 @@ class LiveDisplay(Display):
 
     def render(self) -> Group:
         """The panel as it stands."""
-        return Group(self._progress(), self._curves(), self._figures(), *self._sample_panel())
+        return Group(self._progress(), self._curves(), self._figures(), *self._sample_panel(), *self._hint())
 
     def _progress(self) -> Table:
         row = Table.grid(expand=True, padding=(0, 1))
@@ -272,3 +274,7 @@ class LiveDisplay(Display):
             return []
         lines = Text(shown(self.sample.text, True)).wrap(self.console, max(10, self.console.width - 4))[:_SAMPLE_LINES]
         return [Panel(Text("\n").join(lines), title=f"sample at step {self.sample.step:,}", title_align="left")]
+
+    def _hint(self) -> list[Text]:
+        """A short last line, where the terminal has room for the ^C that it shows when that is pressed."""
+        return [Text("Ctrl-C stops and saves", "dim", no_wrap=True, overflow="crop")] if self.working else []

@@ -56,6 +56,7 @@ def test_the_panel_fits_any_width(tmp_path, width: int) -> None:
     text = "\n".join(lines)
     assert "98%" in text and "left" in text and "validation" in text and "\x1b" not in text
     assert len(lines) < 20
+    assert lines[-1].rstrip() == "Ctrl-C stops and saves"  # and a ^C that the terminal shows there breaks no line
 
 
 def test_overfitting_is_told_with_what_would_help() -> None:
