@@ -30,12 +30,15 @@ class Working:
     """
 
     def __init__(self, what: str, console: "Console | None" = None):
-        from rich.console import Console
+        from rich.console import Console, Group
+        from rich.live import Live
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         console = console or Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(None), TaskProgressColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True, expand=True)
+        self._bar = Progress(*columns, console=console, expand=True)
+        # An empty line below the bar has room for the ^C that a terminal shows, which else would break it.
+        self._live = Live(Group(self._bar, ""), console=console, transient=True, refresh_per_second=10)
         self._task = self._bar.add_task(what, total=None)
         self._terminal, self._shown, self._line_begun = console.is_terminal, False, False
         self._total: int | None = None
@@ -69,7 +72,7 @@ class Working:
         """Give way to a text that is about to be written to the same terminal."""
         with self._lock:
             if self._shown:
-                self._bar.stop()
+                self._live.stop()
                 self._shown = False
             self._quiet_since = time.monotonic()
             self._line_begun = not text.endswith("\n") if text else self._line_begun
@@ -79,5 +82,5 @@ class Working:
             with self._lock:
                 waited = time.monotonic() - self._quiet_since
                 if waited > _PATIENCE and not (self._shown or self._line_begun or self._over.is_set()):
-                    self._bar.start()
+                    self._live.start()
                     self._shown = True
