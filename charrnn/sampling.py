@@ -11,10 +11,11 @@ import numpy as np
 from charrnn.config import WIDEST_BEAM, ModelConfig, SampleConfig, from_options
 from charrnn.errors import ConfigError
 from charrnn.generation import beam, decode
-from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty, Stop
+from charrnn.generation.constraints import Along, MinLength, RepeatPenalty, Stop
 from charrnn.generation.decode import Beginning
 from charrnn.generation.filters import Filter, Forbid, Greedy, MinP, Temperature, TopK, TopP
 from charrnn.generation.prepared import Plan, Prepared, plan_for, shape_for
+from charrnn.generation.repeats import NoRepeat
 from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.text import automaton
 from charrnn.text.vocabulary import EOS, UNK, Vocabulary
@@ -219,7 +220,7 @@ def _rules(config: SampleConfig, vocabulary: Vocabulary, prompt: str) -> list[Fi
     elif config.min_length and not config.ignore_eos:
         filters.append(MinLength(config.min_length))
     if config.no_repeat:
-        filters.append(NoRepeat(config.no_repeat, config.length))
+        filters.append(NoRepeat(config.no_repeat, config.length, vocabulary.size))
     known = [stop for stop in config.stop if not vocabulary.unknown(stop)]  # others cannot be drawn
     if known:
         table = automaton.strings([vocabulary.encode(stop) for stop in known], vocabulary.size)

@@ -10,8 +10,9 @@ import pytest
 
 from charrnn.config import DataConfig, ModelConfig, RunConfig, SampleConfig, TrainingConfig
 from charrnn.errors import ConfigError
-from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty, Stop
+from charrnn.generation.constraints import Along, MinLength, RepeatPenalty, Stop
 from charrnn.generation.filters import Forbid, Greedy, MinP, Temperature, TopK, TopP
+from charrnn.generation.repeats import NoRepeat
 from charrnn.model import Model
 from charrnn.nn.network import create
 from charrnn.sampling import Sample, decode_precision, filters_for
@@ -191,7 +192,7 @@ def test_filters_in_the_documented_order() -> None:
     )
     b = int(vocabulary.encode("b")[0])
     assert filters_for(config, vocabulary) == (
-        Forbid((EOS, UNK, b)), NoRepeat(3, 1000), RepeatPenalty(1.2, 64, 5), Temperature(0.5), TopK(3), TopP(0.9),
+        Forbid((EOS, UNK, b)), NoRepeat(3, 1000, 5), RepeatPenalty(1.2, 64, 5), Temperature(0.5), TopK(3), TopP(0.9),
         MinP(0.1),
     )  # fmt: skip
     with_ends = filters_for(SampleConfig(min_length=2, stop=("ab", "☃"), temperature=0), vocabulary)

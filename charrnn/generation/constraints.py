@@ -64,48 +64,6 @@ class RepeatPenalty(Filter):
         return jnp.where(here, length[:, None], last), length + 1
 
 
-@numbers("length")
-@dataclass(frozen=True)
-class NoRepeat(Filter):
-    """Never complete a run of `size` characters that stood in the text before; the prompt counts.
-
-    Where that leaves nothing, anything may follow. Memory: the ids so far `[B, room]`, with room for the
-    prompt and `length` more, how many characters before and at each place equal the last ones of the text
-    (at least up to `size`), and the length of the text `[B]`.
-    """
-
-    size: int
-    length: int
-
-    def initial(self, prompt: np.ndarray) -> Memory:
-        room = 1 << (len(prompt) + self.length).bit_length()  # a power of two, so that few programs are compiled
-        ids = np.zeros((1, room), np.int32)
-        ids[0, : len(prompt)] = prompt
-        equal = np.zeros_like(ids)
-        going = np.arange(len(prompt)) < len(prompt) - 1
-        for back in range(min(self.size - 1, len(prompt))):
-            going = going & (np.roll(prompt, back) == prompt[len(prompt) - 1 - back])
-            going[:back] = False
-            equal[0, : len(prompt)] += going
-        return ids, equal, np.full(1, len(prompt), np.int32)
-
-    def __call__(self, logits: Array, memory: Memory = ()) -> Array:
-        ids, equal, length = memory
-        before = jnp.pad(equal, ((0, 0), (1, 0)))[:, :-1]
-        repeats = (before >= self.size - 1) & (_places(ids) < length[:, None])
-        rows = jnp.arange(len(ids))[:, None]
-        repeated = jnp.zeros(logits.shape, bool).at[rows, ids].max(repeats)
-        left = jnp.where(repeated, -jnp.inf, logits)
-        return jnp.where((left > -jnp.inf).any(-1, keepdims=True), left, logits)
-
-    def update(self, memory: Memory, drawn: Array) -> Memory:
-        ids, equal, length = memory
-        before = jnp.pad(equal, ((0, 0), (1, 0)))[:, :-1]
-        earlier = _places(ids) < length[:, None]
-        equal = jnp.where(earlier & (ids == drawn[:, None]), before + 1, 0)
-        return jnp.where(_places(ids) == length[:, None], drawn[:, None], ids), equal, length + 1
-
-
 @numbers("following", "accepting", "needed", "start", "length")
 @dataclass(frozen=True, eq=False)
 class Along(Filter):
@@ -179,7 +137,3 @@ class Stop(Filter):
 
 def _is(id: int, logits: Array) -> Array:
     return (jnp.arange(logits.shape[-1]) == id)[None]
-
-
-def _places(ids: Array) -> Array:
-    return jnp.arange(ids.shape[1], dtype=jnp.int32)[None]

@@ -3,7 +3,7 @@
 They apply in the order that `charrnn.sampling.filters_for` gives. An id that is ruled out has the logit
 -inf; ids that are exactly as likely are kept or ruled out together. What a filter must remember of a
 text is an explicit *memory*, one row a text; the filters here remember nothing, those of
-`constraints.py` do.
+`constraints.py` and `repeats.py` do.
 """
 
 from abc import ABC, abstractmethod

@@ -2,44 +2,15 @@
 
 import itertools
 import re
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from walking import PROMPTS, TEXTS, V, histories, rows, walk
 
-from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty, Stop
-from charrnn.generation.filters import Filter
+from charrnn.generation.constraints import Along, MinLength, RepeatPenalty, Stop
 from charrnn.text import automaton
 from charrnn.text.vocabulary import EOS, Vocabulary
-
-V = 6
-TEXTS = np.random.default_rng(0).integers(2, V, (40, 5))  # forty characters of five texts
-PROMPTS = [[], [2], [3, 4, 3, 4, 3]]
-
-
-def rows(memory: Any, count: int) -> Any:
-    """So many texts' memories, all as at the start."""
-    return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), count, 0), memory)
-
-
-def walk(one: Filter, prompt: list[int], texts: np.ndarray) -> Any:
-    """What a filter makes of logits before each character of the texts `[T, B]`, and whether they end after it."""
-    logits = np.random.default_rng(1).normal(size=(*texts.shape, V)).astype(np.float32)
-    memory = rows(one.initial(np.array(prompt, int)), texts.shape[1])
-    call, update = jax.jit(lambda logits, memory: one(logits, memory)), jax.jit(one.update)
-    filtered, ends = [], []
-    for here, ids in zip(logits, texts.astype(np.int32), strict=True):
-        filtered.append(np.asarray(call(here, memory)))
-        memory = update(memory, ids)
-        ends.append(one.ends(memory))
-    return logits, np.stack(filtered), ends
-
-
-def histories(prompt: list[int], texts: np.ndarray) -> Any:
-    for t, row in np.ndindex(texts.shape):
-        yield t, row, [*prompt, *texts[:t, row].tolist()]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=str)
@@ -51,28 +22,6 @@ def test_repeat_penalty(prompt: list[int], penalty: float, window: int) -> None:
         for id in set(history[-window:]):
             expected[id] = expected[id] / penalty if expected[id] > 0 else expected[id] * penalty
         np.testing.assert_allclose(filtered[t, row], expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("prompt", PROMPTS, ids=str)
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_no_repeat(prompt: list[int], size: int) -> None:
-    logits, filtered, _ = walk(NoRepeat(size, len(TEXTS)), prompt, TEXTS)
-    seen_any = False
-    for t, row, history in histories(prompt, TEXTS):
-        runs = {tuple(history[k : k + size]) for k in range(len(history) - size + 1)}
-        tail = history[len(history) - size + 1 :] if len(history) >= size - 1 else None
-        repeats = [tail is not None and (*tail, id) in runs for id in range(V)]
-        seen_any |= any(repeats)
-        expected = np.where(repeats, -np.inf, logits[t, row])
-        np.testing.assert_array_equal(filtered[t, row], expected)
-    assert seen_any
-
-
-def test_no_repeat_lets_go_where_nothing_is_left() -> None:
-    one = NoRepeat(1, 4)
-    memory = jax.tree.map(jnp.asarray, one.initial(np.arange(V)))
-    logits = np.zeros((1, V), np.float32)
-    np.testing.assert_array_equal(one(logits, memory), logits)
 
 
 def test_min_length_keeps_the_end_back() -> None:

@@ -10,10 +10,11 @@ from scipy import stats
 
 from charrnn.config import ModelConfig
 from charrnn.generation import decode
-from charrnn.generation.constraints import Along, MinLength, NoRepeat, RepeatPenalty
+from charrnn.generation.constraints import Along, MinLength, RepeatPenalty
 from charrnn.generation.decode import block_for, draw, free_rows, queue_of, start
 from charrnn.generation.filters import Filter, Forbid, Greedy, MinP, Temperature, TopK, TopP
 from charrnn.generation.prepared import Plan, Prepared, arranged, lanes_for, prepare
+from charrnn.generation.repeats import NoRepeat
 from charrnn.generation.score import score
 from charrnn.generation.texts import Piece, pieces, whole
 from charrnn.nn.network import Network, create
@@ -135,7 +136,7 @@ def reference(logits: np.ndarray, filters: tuple[Filter, ...], history: list[int
                 for id, longer in enumerate([None, None, *(text + letter for letter in "abcd")]):
                     if longer is None or not any(match.startswith(longer) for match in MATCHES):
                         logits[id] = logits[id] if id == EOS and text in MATCHES else -np.inf
-            case NoRepeat(2, _):
+            case NoRepeat(2, _, _):
                 logits[[b for a, b in itertools.pairwise(history) if a == history[-1]]] = -np.inf
             case _:
                 raise AssertionError(one)
@@ -168,9 +169,9 @@ MATCHES = {"a", "ba", "bc", "d", "cd"}
 ALONG = Along.of(automaton.pattern(PATTERN, Vocabulary("abcd"), np.ones(V, bool)), least=0, length=2)
 EACH = [  # every filter alone or beside one that does another thing: each list is a program to compile
     (), (Greedy(),), (Forbid((0, 1)), Temperature(0.6)), (MinLength(2), TopK(3)), (RepeatPenalty(1.8, 2, V), TopP(0.8)),
-    (NoRepeat(2, 2), MinP(0.3)), (ALONG,),
+    (NoRepeat(2, 2, V), MinP(0.3)), (ALONG,),
     (ALONG, RepeatPenalty(1.3, 9, V), Temperature(1.5), TopK(2)),
-    (Forbid((1,)), MinLength(1), NoRepeat(2, 2), RepeatPenalty(1.3, 9, V), Temperature(0.8), TopK(5), TopP(0.95),
+    (Forbid((1,)), MinLength(1), NoRepeat(2, 2, V), RepeatPenalty(1.3, 9, V), Temperature(0.8), TopK(5), TopP(0.95),
      MinP(0.02)),
 ]  # fmt: skip
 

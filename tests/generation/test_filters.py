@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from charrnn.generation import filters
-from charrnn.generation.constraints import MinLength, NoRepeat, RepeatPenalty
+from charrnn.generation.constraints import MinLength, RepeatPenalty
 from charrnn.generation.filters import Forbid, Greedy, MinP, Temperature, TopK, TopP
+from charrnn.generation.repeats import NoRepeat
 
 SIZES = [7, 67, filters._SMALL, filters._SMALL + 1, 1000]  # both sides of where sorting takes over
 ALL = [Forbid((0, 1)), Greedy(), Temperature(0.5), TopK(3), TopP(0.6), MinP(0.2)]
@@ -120,7 +121,14 @@ def test_equals_are_kept_together() -> None:
 
 def test_filters_of_different_kinds_are_different_structures() -> None:
     """Or else JAX may take the program of one for another's."""
-    others = [TopK(4), MinLength(2), RepeatPenalty(1.8, 2, 7), RepeatPenalty(1.8, 2, 8), NoRepeat(2, 2), NoRepeat(3, 2)]
+    others = [
+        TopK(4),
+        MinLength(2),
+        RepeatPenalty(1.8, 2, 7),
+        RepeatPenalty(1.8, 2, 8),
+        NoRepeat(2, 2, 7),
+        NoRepeat(3, 2, 7),
+    ]
     structures = [jax.tree.structure(one) for one in (*ALL, *others)]
     assert all(one != other for one, other in itertools.combinations(structures, 2))
     assert jax.tree.structure(TopP(0.5)) == jax.tree.structure(TopP(0.6))
