@@ -21,8 +21,11 @@ from charrnn.nn.arrays import Array, index_of_largest, row_sum
 Memory = Any
 """What a filter keeps of each text: arrays with the batch axis first, `()` for nothing."""
 
-_SMALL = 256
-"""Up to so many ids, comparing all pairs is faster than sorting."""
+_SMALL = 128
+"""Up to so many ids, comparing all pairs is faster than a search."""
+
+_ONE = 1 << 30
+"""The share 1 as an integer: sums of integers depend on no order, and are made of vector instructions."""
 
 
 class Filter(ABC):
@@ -110,7 +113,7 @@ class Temperature(Filter):
         return (logits - best) / jnp.maximum(self.temperature, 1e-30)
 
 
-@numbers()
+@numbers("k")
 @dataclass(frozen=True)
 class TopK(Filter):
     """Keep the `k` likeliest ids (Fan et al. 2018)."""
@@ -118,10 +121,7 @@ class TopK(Filter):
     k: int
 
     def __call__(self, logits: Array, memory: Memory = ()) -> Array:
-        if logits.shape[-1] <= _SMALL:
-            return jnp.where(_sum_above(logits, jnp.ones_like(logits)) < self.k, logits, -jnp.inf)
-        likeliest, _ = lax.top_k(logits, min(self.k, logits.shape[-1]))
-        return jnp.where(logits >= likeliest[..., -1:], logits, -jnp.inf)
+        return _kept(logits, jnp.ones(logits.shape, jnp.int32), self.k)
 
 
 @numbers("p")
@@ -132,14 +132,8 @@ class TopP(Filter):
     p: float
 
     def __call__(self, logits: Array, memory: Memory = ()) -> Array:
-        p = jnp.maximum(self.p, float(jnp.finfo(logits.dtype).tiny))  # the likeliest, 0 above it, always stays
-        if logits.shape[-1] <= _SMALL:
-            return jnp.where(_sum_above(logits, _softmax(logits)) < p, logits, -jnp.inf)
-        descending = -jnp.sort(-logits, -1)
-        shares = _softmax(descending)
-        kept = jnp.cumsum(shares, -1) - shares < p
-        least = jnp.where(kept, descending, jnp.inf).min(-1, keepdims=True)
-        return jnp.where(logits >= least, logits, -jnp.inf)
+        shares, p = (jnp.asarray(_ONE * part, jnp.int32) for part in (_softmax(logits), self.p))
+        return _kept(logits, shares, jnp.maximum(p, 1))  # the likeliest, 0 above it, always stays
 
 
 @numbers("p")
@@ -154,10 +148,40 @@ class MinP(Filter):
         return jnp.where(logits >= least, logits, -jnp.inf)
 
 
-def _sum_above(logits: Array, values: Array) -> Array:
-    """For each id, the sum of the values `[..., V]` of the ids that are likelier than it."""
-    likelier = logits[..., None, :] > logits[..., :, None]
-    return row_sum(jnp.where(likelier, values[..., None, :], 0))
+def _kept(logits: Array, weights: Array, limit: Array | int) -> Array:
+    """The float32 logits `[..., V]` of ids so that those likelier than each weigh (int32) less than the limit."""
+    if logits.shape[-1] > _SMALL:
+        return jnp.where(logits >= _least(logits, weights, limit), logits, -jnp.inf)
+    above = jnp.zeros_like(weights)
+    for id in range(logits.shape[-1]):
+        one = (..., slice(id, id + 1))
+        above += jnp.where(logits[one] > logits, weights[one], 0)
+    return jnp.where(above < limit, logits, -jnp.inf)
+
+
+def _least(logits: Array, weights: Array, limit: Array | int) -> Array:
+    """The least number `[..., 1]` above which logits weigh less than the limit: a search by halves among all floats."""
+
+    def halved(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, which never overflows
+        enough = jnp.where(logits > _float(middle), weights, 0).sum(-1, jnp.int32, keepdims=True) < limit
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    infinity = jnp.full((*logits.shape[:-1], 1), jnp.inf, jnp.float32)
+    ends = _ordered(-infinity), _ordered(infinity)
+    return _float(lax.fori_loop(0, 32, halved, ends)[1])
+
+
+def _ordered(values: Array) -> Array:
+    """Float32 numbers as int32 ones in the same order."""
+    bits = lax.bitcast_convert_type(values, jnp.int32)
+    return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+
+def _float(ordered: Array) -> Array:
+    """The float32 numbers that `_ordered` made these of."""
+    return lax.bitcast_convert_type(jnp.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered), jnp.float32)
 
 
 def _softmax(logits: Array) -> Array:

@@ -11,7 +11,7 @@ from charrnn.generation.constraints import MinLength, RepeatPenalty
 from charrnn.generation.filters import Forbid, Greedy, MinP, Temperature, TopK, TopP
 from charrnn.generation.repeats import NoRepeat
 
-SIZES = [7, 67, filters._SMALL, filters._SMALL + 1, 1000]  # both sides of where sorting takes over
+SIZES = [7, 67, filters._SMALL, filters._SMALL + 1, 1000]  # both sides of where a search takes over
 ALL = [Forbid((0, 1)), Greedy(), Temperature(0.5), TopK(3), TopP(0.6), MinP(0.2)]
 
 
@@ -113,6 +113,15 @@ def test_any_leading_axes(apply: filters.Filter) -> None:
     np.testing.assert_array_equal(together, np.stack([applied(apply, row) for row in logits]))
 
 
+@pytest.mark.parametrize("apply", [TopK(1), TopK(4), TopP(0.3), TopP(0.95)], ids=repr)
+def test_a_search_keeps_what_all_pairs_do(apply: filters.Filter, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = np.array([0.0, -0.0, -np.inf, 1e-42, -1e-42, 3.0, 3.0, np.nextafter(3.0, 4.0), -3e38, 2.0], np.float32)
+    logits = np.stack([odd, odd[::-1], -np.abs(odd), np.full(10, -np.inf, np.float32), *logits_of(10)])
+    pairs = np.asarray(jax.jit(apply.__call__)(logits))
+    monkeypatch.setattr(filters, "_SMALL", 0)
+    np.testing.assert_array_equal(np.asarray(jax.jit(lambda some: apply(some))(logits)), pairs)
+
+
 def test_equals_are_kept_together() -> None:
     logits = np.array([2.0, 1.0, 1.0, 0.0], np.float32)
     for apply in (TopK(2), TopP(0.6), MinP(0.3)):
@@ -121,14 +130,7 @@ def test_equals_are_kept_together() -> None:
 
 def test_filters_of_different_kinds_are_different_structures() -> None:
     """Or else JAX may take the program of one for another's."""
-    others = [
-        TopK(4),
-        MinLength(2),
-        RepeatPenalty(1.8, 2, 7),
-        RepeatPenalty(1.8, 2, 8),
-        NoRepeat(2, 2, 7),
-        NoRepeat(3, 2, 7),
-    ]
+    others = [MinLength(2), RepeatPenalty(1.8, 2, 7), RepeatPenalty(1.8, 2, 8), NoRepeat(2, 2, 7), NoRepeat(3, 2, 7)]
     structures = [jax.tree.structure(one) for one in (*ALL, *others)]
     assert all(one != other for one, other in itertools.combinations(structures, 2))
     assert jax.tree.structure(TopP(0.5)) == jax.tree.structure(TopP(0.6))
@@ -139,7 +141,7 @@ def test_numbers_are_leaves_and_the_rest_is_static() -> None:
     run = jax.jit(lambda chosen, logits: [one(logits) for one in chosen])
     logits = logits_of(7)
     for number in (0.3, 0.7):
-        chosen = [Temperature(number), TopP(number), MinP(number)]
+        chosen = [Temperature(number), TopP(number), MinP(number), TopK(int(10 * number))]
         for one, filtered in zip(chosen, run(chosen, logits), strict=True):
             np.testing.assert_allclose(filtered, one(logits), rtol=1e-6)
     assert run._cache_size() == 1
