@@ -82,7 +82,10 @@ class Sampler:
     def beam(
         self, prompt: str, width: int, n: int, options: dict[str, Any], after: Beginning | None = None
     ) -> list[Sample]:
-        """The `n` best continuations that a search of that width finds, by their mean log-probability a character."""
+        """The `n` best continuations that a search of that width finds, by their mean log-probability a character.
+
+        Of those that differ in nothing but the stop they ended at, it is the best.
+        """
         if not 1 <= width <= WIDEST_BEAM:
             raise ConfigError(f"--beam must be from 1 to {WIDEST_BEAM:,}, not {width:,}")
         if n < 0:
@@ -100,7 +103,11 @@ class Sampler:
         found = beam.search(
             self.prepared, ids, filters, width=width, length=config.length, precision=self.precision, after=after
         ) if config.length else []  # fmt: skip
-        best = [self._sample(_as_piece(row, one), prompt, config.stop, None) for row, one in enumerate(found[:n])]
+        distinct: dict[str, Sample] = {}
+        for one in found:
+            sample = self._sample(_as_piece(len(distinct), one), prompt, config.stop, None)
+            distinct.setdefault(sample.text, sample)
+        best = list(distinct.values())[:n]
         return best or [self._sample(Piece(0, ids[:0], np.zeros(0), "length"), prompt, (), None)][:n]
 
     def _pieces(

@@ -177,6 +177,9 @@ def test_a_beam_finds_likely_texts(model: Model) -> None:
     stop = greedy.text[3:5]
     (stopped,) = model.beam("ab", width=1, length=20, ignore_eos=True, stop=stop)
     assert (stopped.text, stopped.ended) == (greedy.text[: greedy.text.index(stop)], "stop")
+    several = model.beam("ab", width=40, length=6, ignore_eos=True, stop=("c", "d", "ab"))
+    assert len({sample.text for sample in several}) == len(several) < 40
+    assert [mean(sample) for sample in several[:1]] == [max(map(mean, several))]
     for options, message in [
         ({"top_k": 3}, "leave --top-k out"),
         ({"n": 9}, "at most 8"),

@@ -56,8 +56,8 @@ def columns(text: str) -> int:
 def column_after(text: str, width: int) -> int:
     """In which column the cursor stands after a text that is wrapped at a width."""
     column = 0
-    for character in text:
-        taken = columns(character)
+    for before, character in pairwise("\n" + text):
+        taken = 0 if joins(before, character) else columns(character)
         column = taken if column + taken > width else column + taken
     return column
 

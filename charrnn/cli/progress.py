@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.stop import raise_lost_interrupt
+from charrnn.cli.stop import interrupt_again, lost_interrupts, raise_lost_interrupt
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,8 +46,7 @@ class Working:
         self._lock, self._over = threading.Lock(), threading.Event()
 
     def __enter__(self) -> "Working":
-        if self._terminal:
-            threading.Thread(target=self._watch, daemon=True, name="working").start()
+        threading.Thread(target=self._watch, daemon=True, name="working").start()
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -78,9 +77,14 @@ class Working:
             self._line_begun = not text.endswith("\n") if text else self._line_begun
 
     def _watch(self) -> None:
+        lost = 0
         while not self._over.wait(_LOOK_SECONDS):
+            if lost and lost_interrupts():  # for so long nobody heard it: what works does not say how far it is
+                interrupt_again()
+            lost = lost_interrupts()
             with self._lock:
                 waited = time.monotonic() - self._quiet_since
-                if waited > _PATIENCE and not (self._shown or self._line_begun or self._over.is_set()):
+                hidden = self._terminal and not (self._shown or self._line_begun or self._over.is_set())
+                if hidden and waited > _PATIENCE:
                     self._live.start()
                     self._shown = True

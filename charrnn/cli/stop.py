@@ -16,8 +16,11 @@ _SAME_REQUEST_SECONDS = 0.5
 _PATIENCE_SECONDS = 8.0
 
 
-class Stopped(BaseException):
-    """Raised where the program is when it is asked to stop and there is nothing to save."""
+class Stopped(SystemExit):
+    """Raised where the program is when it is asked to stop and there is nothing to save.
+
+    A SystemExit, since the event loop of a prompt lets no other exception of a signal through.
+    """
 
 
 _ASKED_BY = {KeyboardInterrupt: signal.SIGINT, Stopped: signal.SIGTERM}
@@ -31,7 +34,7 @@ def hear_interrupts() -> None:
 
     Python drops what a signal raises inside a callback of its own, such as JAX's at each garbage collection (one
     Ctrl-C in four, while text is drawn). The signal is then sent once more. What is lost on the way through JAX (one in
-    forty) is raised again by `raise_lost_interrupt`.
+    forty) is raised again by `raise_lost_interrupt`, or sent again by `interrupt_again`.
     """
     if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
 
@@ -54,13 +57,15 @@ def hear_interrupts() -> None:
 
 
 def stop_when_terminated() -> None:
-    """Let SIGTERM raise Stopped, so that what is under way tidies up."""
+    """Let SIGTERM, and a terminal that goes away, raise Stopped, so that what is under way tidies up."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         _raised.append(Stopped)
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` wants it
+        signal.signal(signal.SIGHUP, stop)
 
 
 def raise_lost_interrupt() -> None:
@@ -69,9 +74,20 @@ def raise_lost_interrupt() -> None:
         raise _raised.pop()
 
 
+def lost_interrupts() -> int:
+    """How many were raised that nobody may have heard."""
+    return len(_raised)
+
+
+def interrupt_again() -> None:
+    """Send the last signal that nobody heard once more; on a thread beside one that works for long."""
+    with contextlib.suppress(IndexError):  # it was heard just now
+        os.kill(os.getpid(), _ASKED_BY[_raised.pop()])
+
+
 def forget_interrupts() -> None:
-    """What was raised so far was heard."""
-    _raised.clear()
+    """Each Ctrl-C so far was heard."""
+    _raised[:] = [kind for kind in _raised if kind is not KeyboardInterrupt]
 
 
 class StopRequest:

@@ -12,6 +12,7 @@ import click
 from charrnn.cli.glyphs import bar, columns, ending, fitted, fitting, glyph, named, percent, visible
 from charrnn.cli.keys import keys_unseen
 from charrnn.cli.options import checkpoints_option, load_model, run_argument, shown, warn_of_unknown
+from charrnn.cli.stop import stop_when_terminated
 from charrnn.errors import CharrnnError, ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def write(run: str | None, checkpoints: Path, by: By, top: int, prompt: str, out
     if out is not None and out.is_file() and out.stat().st_size:
         raise ConfigError(f"--out {out}: there is a text already, which this would replace; give another name")
     text = prompt
+    stop_when_terminated()
     with keys_unseen():
         model = load_model(run, checkpoints)
         warn_of_unknown(model, prompt)

@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,7 @@ def _after(machine, prompt: str):  # type: ignore[no-untyped-def] # interegular 
     return state if state in machine.states else None
 
 
+@lru_cache(maxsize=1)  # for each temperature, and for each line that is completed, it is the same
 def _compiled(regex: str, vocabulary: Vocabulary):  # type: ignore[no-untyped-def]
     """The finite automaton that interegular makes of a pattern."""
     import interegular
@@ -142,7 +143,7 @@ def _compiled(regex: str, vocabulary: Vocabulary):  # type: ignore[no-untyped-de
     except TimeoutError:
         raise ConfigError(
             f"--regex: {regex!r} makes too large an automaton (it was not done in {_PATIENCE:g} s); "
-            "smaller repeats, or fewer of them that may overlap, make it smaller"
+            "smaller repeats, or fewer of them, make it smaller"
         ) from None
 
 

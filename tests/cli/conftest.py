@@ -49,6 +49,10 @@ class Terminal:
         """Press keys."""
         self._child.send(keys)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the program a signal."""
+        self._process.send_signal(number)
+
     def leave(self) -> tuple[int, str]:
         """Wait for the end: the exit code and what was written since the last `expect`."""
         import pexpect

@@ -190,6 +190,14 @@ def test_a_signal_saves_and_resume_goes_on(charrnn: Run, place: Path, tmp_path: 
     assert lines[-1]["step"] == step + 5
 
 
+def test_a_page_in_a_closed_pipe_ends_quietly(place: Path) -> None:
+    command = f"yes the cat | head -n 500 | {sys.executable} -m charrnn score rhyme - --html - | head -c 10"
+    done = subprocess.run(
+        ["bash", "-c", f"{command}; exit ${{PIPESTATUS[2]}}"], cwd=place, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "<!doctype ") and "Broken" not in done.stderr
+
+
 def test_a_closed_pipe_ends_quietly(place: Path) -> None:
     line = (
         f"{sys.executable} -m charrnn sample rhyme --length 100000 --ignore-eos | head -c 10; exit ${{PIPESTATUS[0]}}"

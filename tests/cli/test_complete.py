@@ -101,7 +101,8 @@ def test_texts_are_set_to_the_letter_or_as_in_json(line: str, field: str, value:
 
 @pytest.mark.parametrize(("line", "say"), [
     ('/set forbid "a" "b"', "forbid takes one text, not 2"), ('/set stop "\\d"', "Invalid \\escape"),
-    ("/set regex [a", "not a regular expression"),
+    ("/set regex [a", "not a regular expression"), ('/set stop "a" b', "begins with a double quote"),
+    ('/set stop "a', "begins with a double quote"),
 ])  # fmt: skip
 def test_a_wrong_text_changes_nothing(line: str, say: str) -> None:
     outcome = obey(line, Session())
@@ -125,6 +126,7 @@ COMMAND_LINES = [
     ("/set temperature 0.6", "temperature is now 0.6", ""), ("/set temperature=0.6", "temperature is now 0.6", ""),
     ("/set temperature hot", "must be a number", ""), ("/set", "top_k", ""),
     ("/set temp", "temperature      0.8", ""), ("/set warmth", "no such option", ""), ("/show", "", "show"),
+    ("/show temp", "temperature      0.8", ""), ("/show warmth", "no such option", ""),
     ("/load letters", "", "load"), ("/load", "/load RUN", ""),
     ("/save a b.txt", "", "save"), ("/save", "/save FILE", ""),
     ("/retry", "", "retry"), ("/undo", "back to: Once upon", ""), ("/clear", "a new text", ""),

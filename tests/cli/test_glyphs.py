@@ -20,7 +20,17 @@ def test_signs(character: str, sign: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "column"),
-    [("", 0), ("abc", 3), ("abcde", 5), ("abcdef", 1), ("ab日本", 2), ("abc日", 5), ("e\u0301" * 6, 1)],
+    [
+        ("", 0),
+        ("abc", 3),
+        ("abcde", 5),
+        ("abcdef", 1),
+        ("ab日本", 2),
+        ("abc日", 5),
+        ("e\u0301" * 6, 1),
+        ("a👨\u200d👩\u200d👧", 3),
+        ("\u0301", 0),
+    ],
 )
 def test_the_column_after_a_text_that_is_wrapped(text: str, column: int) -> None:
     assert column_after(text, 5) == column

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
+from charrnn.cli import stop
 from charrnn.cli.progress import Working
 from charrnn.cli.stop import (
     Stopped,
@@ -19,6 +20,7 @@ from charrnn.cli.stop import (
     Talk,
     forget_interrupts,
     hear_interrupts,
+    raise_lost_interrupt,
     stop_when_terminated,
 )
 
@@ -66,13 +68,13 @@ def test_it_is_raised_where_there_is_nothing_to_save() -> None:
 def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Signals raise as in the program; what was before is put back."""
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     hear_interrupts()
     stop_when_terminated()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-    forget_interrupts()
+    stop._raised.clear()
 
 
 def test_what_a_callback_drops_is_raised_again(heard: None) -> None:
@@ -100,8 +102,24 @@ def test_what_was_swallowed_is_raised_by_whoever_works_next(
             bar.advance()
         bar.advance()  # once is enough
         swallow()
-        forget_interrupts()
+        stop._raised.clear()
         bar.reach(1, 2)
+
+
+def test_what_was_lost_is_sent_again_where_nothing_says_how_far_it_is(heard: None) -> None:
+    with pytest.raises(KeyboardInterrupt), Working("drawing", Console(file=io.StringIO())):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(20)
+
+
+def test_each_interrupt_is_forgotten_but_no_request_to_stop(heard: None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(KeyboardInterrupt, Stopped):
+            os.kill(os.getpid(), number)
+    forget_interrupts()
+    with pytest.raises(Stopped):
+        raise_lost_interrupt()
 
 
 class Gone(io.StringIO):

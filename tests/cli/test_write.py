@@ -1,5 +1,6 @@
 """`charrnn write`: its steps by tables, its keys in this process, and once as a person runs it."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,15 @@ def test_the_tail_of_a_long_text() -> None:
 def test_without_a_terminal_it_says_so(charrnn: Callable[..., Result]) -> None:
     done = charrnn("write", stdin="1\n")
     assert done.exit_code == 2 and "needs a terminal" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=str)
+def test_who_is_told_to_stop_keeps_the_text(open_terminal: Callable[..., Any], number: signal.Signals) -> None:
+    terminal = open_terminal("write", "letters", "--by", "character", "--prompt", "ab", "--top", "1")
+    terminal.expect("digit takes")
+    terminal.signal(number)
+    code, shown = terminal.leave()
+    assert code == 143 and shown.rstrip().endswith("ab")
 
 
 def test_as_a_person_runs_it(open_terminal: Callable[..., Any], tmp_path: Path, letters: Any) -> None:

@@ -29,7 +29,7 @@ from charrnn.cli.options import (
     shown,
     warn_of_unknown,
 )
-from charrnn.cli.stop import raise_lost_interrupt
+from charrnn.cli.stop import raise_lost_interrupt, stop_when_terminated
 from charrnn.config import SampleConfig, from_options
 from charrnn.errors import CharrnnError, ConfigError
 
@@ -53,6 +53,7 @@ def complete(run: str | None, checkpoints: Path, **options: Any) -> None:
     if sys.stdin.isatty() and sys.stdout.isatty():
         from charrnn.cli.complete.terminal import Terminal
 
+        stop_when_terminated()  # so that the terminal is left as it was
         Terminal(model, checkpoints, session).run()
     else:
         complete_lines(model, checkpoints, session, sys.stdin)
@@ -140,7 +141,9 @@ def _back_to_the_end_of(line: str) -> str:
     """What moves a terminal's cursor from below a line to its end; nothing where that is the edge, or not known."""
     width = shutil.get_terminal_size().columns
     column = column_after(line, width)
-    return "" if "\t" in line or column == width else f"\x1b[A\x1b[{column}C"
+    if "\t" in line or column == width:
+        return ""
+    return f"\x1b[A\x1b[{column}C" if column else "\x1b[A"
 
 
 def _speed(pace: list[tuple[int, float]]) -> float:

@@ -15,7 +15,7 @@ COMMANDS = {
         "NAME VALUE",
         'change a sampling option, such as /set temperature 0.6 or /set stop "\\n"; VALUE none is its default',
     ),
-    "/show": ("", "show the run and every option"),
+    "/show": ("", "show the run and every option; /show NAME one of them"),
     "/load": ("RUN", "go on with another run"),
     "/save": ("FILE", "write all of the text to a file"),
     "/retry": ("", "draw the last continuation anew"),
@@ -90,11 +90,13 @@ def obey(line: str, session: Session) -> Outcome:
     if name not in COMMANDS:
         return Outcome(session, f"{name}: no such command; /help lists them, // begins a text with a slash")
     wants, what = COMMANDS[name]
-    if bool(argument) != bool(wants) and name != "/set":
+    if bool(argument) != bool(wants) and name not in ("/set", "/show"):
         return Outcome(session, f"{name} {wants}: {what}" if wants else f"{name} takes nothing after it: {what}")
     match name:
         case "/set":
             return _set(argument, session)
+        case "/show" if argument:
+            return _set(argument.split()[0], session)  # without a value it shows the option
         case "/undo":
             before = session.undone()
             return Outcome(session, "nothing to undo") if before is None else Outcome(before, _standing(before))

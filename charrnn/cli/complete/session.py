@@ -162,8 +162,10 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 
 def _texts(value: str) -> tuple[str, ...]:
     """The texts in double quotes that a value is made of, or the value to the letter."""
-    if not re.fullmatch(rf"{_QUOTED}(?:\s+{_QUOTED})*", value):
+    if value[:1] != '"' or value == '"':
         return (value,)
+    if not re.fullmatch(rf"{_QUOTED}(?:\s+{_QUOTED})*", value):
+        raise ConfigError(f'{value}: what begins with a double quote is "A TEXT" or "ONE" "ANOTHER"')
     try:
         return tuple(json.loads(text) for text in re.findall(_QUOTED, value))
     except json.JSONDecodeError as error:

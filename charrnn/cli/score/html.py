@@ -102,6 +102,8 @@ def write(path: Path, model: Any, text: ReadyText, facts: dict[str, Any], precis
         ):
             characters = guesses_of(model.network, model.vocabulary, text, _GUESSES, precision)
             file.writelines(page(text.name, describe(model), facts, _counted(characters, len(text), progress)))
+    except BrokenPipeError:  # what reads it has seen enough
+        raise
     except OSError as error:
         raise ConfigError(f"--html {path}: cannot be written ({error.strerror})") from error
 
